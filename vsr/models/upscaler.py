@@ -1,0 +1,102 @@
+"""The contract every model keeps, and the description of a model.
+
+Not `nn.Module.forward`, because one model optimises (PULSE), one routes patches (ClassSR) and the
+recurrent ones carry state. Shape suffixes used below and in all of `models` and `engine`:
+B batch, T frames in time, C channels, H W source size in pixels, s scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+"""What a recurrent model remembers: tensors, batch first. Per-frame models have `()`.
+
+Everything a later call depends on is in here, including the last input frames a model needs, so
+that the call is pure and one sample of a batch can be reset without the others.
+"""
+
+
+class Upscaler(Protocol):
+    """Enlarge a run of frames of one shot.
+
+    Frames are RGB, nominally in [0, 1] and clamped neither on the way in nor out, so that codes
+    outside the nominal range survive. A call never spans a cut: at a cut, start again from
+    `init_state`.
+    """
+
+    scale: int
+
+    def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
+        """State before the first frame of a shot.
+
+        Args:
+            batch: number of samples B.
+            height: H of the source frames, pixels.
+            width: W of the source frames, pixels.
+            seed: for models that draw random numbers; equal seeds give equal pictures.
+        """
+        ...
+
+    def upscale(
+        self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+    ) -> tuple[Tensor, State]:
+        """Enlarge the first T - num_context frames.
+
+        Args:
+            frames_BTCHW: (B, T, 3, H, W), float32, bfloat16 or float16, any device.
+            state: from `init_state` or from the previous call on the same shot.
+            num_context: the last so many frames are only looked at; they come again, as the
+                first frames, in the next call. Fewer than `ModelSpec.context` only in a shot's
+                last call.
+
+        Returns:
+            (B, T - num_context, 3, s*H, s*W), dtype and device of the input, and the new state.
+        """
+        ...
+
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What must be known of a model without building it."""
+
+    id: str
+    """NAME-xN, e.g. `flowprop-s-x4`."""
+    family: str
+    scale: int
+    kind: Literal["video", "image"]
+    """`video` looks at neighbouring frames, `image` at one frame at a time."""
+    build: Callable[..., nn.Module]
+    """Called with `params`; gives an Upscaler with random weights."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    """Stem of the file and card in `vsr/weights`; None for models without weights."""
+    paper: str = ""
+    chunk: int = 1
+    """Frames written per call, T - num_context, in every call but a shot's last."""
+    context: int = 0
+    """Look-ahead frames per call."""
+    warmup: int = 0
+    """Frames to run and discard when a shot is entered in its middle."""
+    causal: bool = True
+    """Chunked equals whole exactly; False: within 0.1 dB against ground truth."""
+    tileable: bool = True
+    """May be run on tiles of the picture with a halo of `halo_px`."""
+    halo_px: int = 0
+    """Receptive radius in source pixels; meaningful where `tileable`."""
+    capturable: bool = True
+    """Fixed shapes and no host synchronisation: fit for a CUDA graph."""
+    bf16: bool = True
+    """bfloat16 costs no visible quality."""
+    min_size: int = 1
+    """Smallest width and height of a source frame, pixels; smaller ones are padded by the engine."""
+    invents_detail: bool = False
+    """Trained to look plausible rather than to be right; barred by `--fidelity`."""
