@@ -182,7 +182,7 @@ class VideoInfo:
     width: int
     height: int
     pixel_format: str
-    """FFmpeg's name, as coded (`yuvj420p`, `nv12`, `pal8`); `layout` is what the reader delivers."""
+    """FFmpeg's name, as coded (`yuvj420p`, `nv12`, `pal8`); the reader delivers `layout`."""
     layout: PlaneLayout
     color: ColorSpec
     """As tagged, gaps left UNSPECIFIED; `color.complete` fills them by stated rules."""

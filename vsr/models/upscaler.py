@@ -97,6 +97,6 @@ class ModelSpec:
     bf16: bool = True
     """bfloat16 costs no visible quality."""
     min_size: int = 1
-    """Smallest width and height of a source frame, pixels; smaller ones are padded by the engine."""
+    """Smallest width and height of a source frame, pixels; the engine pads smaller ones."""
     invents_detail: bool = False
     """Trained to look plausible rather than to be right; barred by `--fidelity`."""
