@@ -1,0 +1,268 @@
+"""What a run is asked to do: presets, files and flags become one frozen value.
+
+Order, weakest first: the defaults below, a preset (a packaged name or a TOML file), `--set a.b=1`,
+flags. There is no inheritance between files and nothing is evaluated. An unknown key, a value of
+the wrong type or one out of range is refused with the key, where it was written and, for a
+misspelt key, the nearest name.
+
+Keys that have a flag stand at the top; groups such as `engine` hold what is tuned rarely.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vsr.errors import ConfigError
+
+ContainerName = Literal["auto", "mkv", "mp4", "mov"]
+CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_BARE_WORD = re.compile(r"[A-Za-z_./~][\w./:+~-]*")
+_SCALE_IN_ID = re.compile(r"-x(\d+)(?:-|$)")
+
+
+class FrozenConfig(BaseModel):
+    """Base of every configuration: frozen, strictly typed, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+Config = TypeVar("Config", bound=FrozenConfig)
+
+
+class EngineConfig(FrozenConfig):
+    """How the model is run. None of these changes what is computed, but for rounding."""
+
+    precision: Precision = "auto"
+    """`auto` takes the fastest type that costs no visible quality, and writes it in the plan."""
+    queue_frames: int = Field(default=8, ge=1, le=256)
+    """Frames that may wait between two stages; memory grows with it."""
+
+
+class UpscaleConfig(FrozenConfig):
+    """Everything `vsr upscale` may be asked for."""
+
+    scale: int = Field(default=4, ge=2, le=4)
+    """Enlargement of width and height. Left out, it follows the model's name, else 4."""
+    model: str | None = None
+    """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
+    container: ContainerName = "auto"
+    """`auto` goes by the output's suffix."""
+    codec: CodecName | None = None
+    """None: what suits the container and the source's bit depth."""
+    crf: float | None = Field(default=None, ge=0, le=63)
+    """Constant quality, lower is better; None: the codec's default here. Not for ffv1, prores."""
+    encoder_preset: str | None = Field(default=None, min_length=1)
+    """Speed against size, in the encoder's own words: `medium` for h264, `6` for av1."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads for decoding and encoding; 0: as many as the machine offers."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """For models that draw random numbers; equal seeds give equal pictures."""
+    overwrite: bool = False
+    """Replace a file that stands at the output name."""
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_from_model(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("scale") is None:
+            named = _scale_of(data.get("model"))
+            if named is not None:
+                return {**data, "scale": named}
+        return data
+
+    @model_validator(mode="after")
+    def _scale_fits_model(self) -> Self:
+        named = _scale_of(self.model)
+        if named is not None and named != self.scale:
+            raise ValueError(
+                f"model {self.model} enlarges by {named}, but scale {self.scale} was asked for"
+            )
+        return self
+
+
+def resolve_config(
+    preset: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> UpscaleConfig:
+    """Build the configuration of a run.
+
+    Args:
+        preset: a packaged name (`list_presets`) or the path of a TOML file.
+        flags: values by key, the strongest; a value of None means the flag was not given.
+        sets: `a.b=1` each; the value is TOML, and a bare word needs no quotes.
+
+    Raises:
+        ConfigError: the preset is missing or unreadable, or a key or value is refused.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if preset is not None:
+        path = find_preset(preset)
+        _merge(merged, read_toml(path), origins, path.name)
+    for text in sets:
+        _merge(merged, parse_set(text), origins, f"--set {text}")
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    for key, value in given.items():
+        _merge(merged, {key: value}, origins, f"--{key.replace('_', '-')}")
+    return build(UpscaleConfig, merged, origins)
+
+
+def build(cls: type[Config], data: Mapping[str, Any], origins: Mapping[str, str]) -> Config:
+    """Validate `data` as a `cls`, or say in one sentence what is wrong with it.
+
+    Args:
+        cls: the configuration class.
+        data: nested values by key.
+        origins: where each dotted key was written, for the message.
+
+    Raises:
+        ConfigError: naming the first refused key.
+    """
+    try:
+        return cls.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        parts = [str(part) for part in first["loc"]]
+        key = ".".join(parts)
+        where = next(
+            (f" in {origins[k]}" for k in (key, *_parents(parts)) if k in origins),
+            "",
+        )
+        if first["type"] == "extra_forbidden":
+            near = _near(parts[-1], _field_names(cls, parts[:-1]))
+            hint = f"did you mean {near!r}?" if near else "see the README for the keys there are"
+            raise ConfigError(f"unknown key {key!r}{where}", hint=hint) from error
+        what = first["msg"].removeprefix("Value error, ")
+        subject = f"{key}{where}: " if key else ""
+        seen = f", got {first['input']!r}" if key else ""
+        raise ConfigError(f"{subject}{what}{seen}") from error
+
+
+def parse_set(text: str) -> dict[str, Any]:
+    """Turn `a.b=1` into `{"a": {"b": 1}}`.
+
+    Raises:
+        ConfigError: there is no `=`, a part of the key is empty, or the value is not TOML.
+    """
+    key, equals, value_text = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(re.fullmatch(r"[A-Za-z_]\w*", part) for part in parts):
+        raise ConfigError(f"--set {text!r} is not of the form key=value", hint="e.g. crf=18")
+    value_text = value_text.strip()
+    try:
+        value: Any = tomllib.loads(f"v = {value_text}\n")["v"]
+    except tomllib.TOMLDecodeError as error:
+        if not _BARE_WORD.fullmatch(value_text):
+            raise ConfigError(
+                f"--set {text!r}: {value_text!r} is neither a word nor a TOML value",
+                hint="put text with spaces in double quotes inside single ones",
+            ) from error
+        value = value_text
+    for part in reversed(parts):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it is missing, unreadable or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"cannot read configuration {str(path)!r}: {reason}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not TOML: {error}") from error
+
+
+def config_folder(kind: Literal["presets", "train"]) -> Path:
+    """Folder of the packaged TOML files: inside the wheel, or beside the package in a clone."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "configs" / kind
+    return packaged if packaged.is_dir() else package.parent / "configs" / kind
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names that `--preset` knows without a path, sorted."""
+    return tuple(sorted(path.stem for path in config_folder("presets").glob("*.toml")))
+
+
+def find_preset(name: str) -> Path:
+    """Path of a preset by its packaged name, or of a TOML file of the user's.
+
+    Raises:
+        ConfigError: no preset has that name.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    names = list_presets()
+    if name in names:
+        return config_folder("presets") / f"{name}.toml"
+    near = _near(name, names)
+    hint = f"did you mean {near!r}?" if near else f"there are {', '.join(names)}, or a FILE.toml"
+    raise ConfigError(f"no preset is named {name!r}", hint=hint)
+
+
+def _scale_of(model: object) -> int | None:
+    """Scale in an id such as `flowprop-s-x4-bi`; None for files and other names."""
+    if not isinstance(model, str) or "/" in model or model.endswith(".safetensors"):
+        return None
+    found = _SCALE_IN_ID.search(model)
+    return int(found[1]) if found else None
+
+
+def _merge(
+    into: dict[str, Any], new: Mapping[str, Any], origins: dict[str, str], origin: str, at: str = ""
+) -> None:
+    """Lay `new` over `into`, group by group, and note where each leaf came from."""
+    for key, value in new.items():
+        dotted = f"{at}{key}"
+        if isinstance(value, Mapping):
+            group = into.get(key)
+            if not isinstance(group, dict):
+                group = into[key] = {}
+            origins.setdefault(dotted, origin)
+            _merge(group, value, origins, origin, f"{dotted}.")
+        else:
+            into[key] = value
+            origins[dotted] = origin
+
+
+def _parents(parts: Sequence[str]) -> list[str]:
+    return [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
+
+
+def _field_names(cls: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Names of the fields of the group at `path`."""
+    for part in path:
+        field = cls.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        if not issubclass(field.annotation, BaseModel):
+            return []
+        cls = field.annotation
+    return list(cls.model_fields)
+
+
+def _near(name: str, names: Sequence[str]) -> str | None:
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
+    return found[0] if found else None
