@@ -174,6 +174,28 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MasteringDisplay:
+    """The display a picture was graded on, SMPTE ST 2086, exactly as stored."""
+
+    red: tuple[Fraction, Fraction] | None = None
+    """CIE 1931 (x, y); None when the source gives no chromaticities."""
+    green: tuple[Fraction, Fraction] | None = None
+    blue: tuple[Fraction, Fraction] | None = None
+    white: tuple[Fraction, Fraction] | None = None
+    min_luminance: Fraction | None = None
+    """In cd/m2; None when the source gives no luminance."""
+    max_luminance: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentLight:
+    """Content light level, CTA-861.3, in cd/m2."""
+
+    max_cll: int
+    max_fall: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
     """What a video stream is, from its header and its first decoded frame."""
 
@@ -202,3 +224,9 @@ class VideoInfo:
     """By flags alone; see `media.filters` for a look at the content."""
     bit_rate: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    field_order: str = "unknown"
+    """`progressive`, `tt`, `bb`, `tb` or `bt` (coded, displayed first; top or bottom), `unknown`."""
+    mastering_display: MasteringDisplay | None = None
+    content_light: ContentLight | None = None
+    side_data_kinds: tuple[str, ...] = ()
+    """Kinds of side data on the first frame, as FFmpeg names them."""
