@@ -57,6 +57,11 @@ class Chunker(Generic[T]):
     grid: ChunkGrid
     _held: list[T] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        """No frame waits for its call."""
+        return not self._held
+
     def push(self, item: T) -> Chunk[T] | None:
         """Take the shot's next frame; return a call when it is full."""
         self._held.append(item)

@@ -1,0 +1,192 @@
+"""Run a model over the frames of a video, shot by shot, on one device.
+
+Frames are pushed one at a time and come back, larger, as soon as a chunk of them is done. What is
+held is one chunk of source frames, the model's state and the results of the last call, whatever the
+length of the video.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsr.color import planes_to_rgb, rgb_to_planes
+from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
+from vsr.engine.lanes import Download, make_lane
+from vsr.errors import ShapeError
+from vsr.frame import ColorSpec, Frame, PlaneLayout
+from vsr.models.upscaler import ModelSpec, State, Upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A source frame whose result is not written yet."""
+
+    frame: Frame
+    """The source frame without its planes, which are freed as soon as they are converted."""
+    rgb_3HW: Tensor  # noqa: N815
+
+
+class Runner:
+    """Enlarge the frames of one video with one model on one device.
+
+    Every result carries the pts, duration, side data and flags of its source frame. Use from one
+    thread at a time.
+
+    Args:
+        model: with its weights, in the number format that the plan states.
+        spec: its description.
+        device: where to run; the model is moved there, its weights laid out channels last.
+        dtype: of the frames handed to the model. float32 keeps every code of a 16-bit source, and
+            suits bfloat16 weights too: models convert where they convolve.
+        layout_in: of the source frames.
+        color_in: how to read them; complete, nothing UNSPECIFIED.
+        layout_out: of the results.
+        color_out: how to write them; complete.
+        seed: for models that draw random numbers.
+        first_index: place of the first frame in the video; where bits are lost, the pattern that
+            hides it differs from frame to frame by this count.
+    """
+
+    def __init__(
+        self,
+        model: Upscaler,
+        spec: ModelSpec,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        layout_in: PlaneLayout,
+        color_in: ColorSpec,
+        layout_out: PlaneLayout,
+        color_out: ColorSpec,
+        seed: int = 0,
+        first_index: int = 0,
+    ) -> None:
+        self._model = model
+        self._spec = spec
+        self._device = device
+        self._dtype = dtype
+        self._layout_in = layout_in
+        self._color_in = color_in
+        self._layout_out = layout_out
+        self._color_out = color_out
+        self._seed = seed
+        self._dithers = layout_out.bits < layout_in.bits and not layout_in.is_float
+        self._next_index = first_index
+        self._lane = make_lane(device)
+        self._chunker: Chunker[_Waiting] = Chunker(ChunkGrid(spec.chunk, spec.context))
+        self._state: State | None = None
+        self._size: tuple[int, int] | None = None
+        self._on_the_way: deque[tuple[Frame, Download]] = deque()
+        model.to(device=device, memory_format=torch.channels_last)
+        model.eval()
+
+    def start_shot(self) -> None:
+        """Forget the shot before: the next frame is the first that the model ever saw.
+
+        The shot before must have been finished.
+        """
+        assert self._chunker.is_empty, "start_shot() before finish_shot()"
+        self._state = None
+
+    def push(self, frame: Frame) -> list[Frame]:
+        """Take the shot's next frame; return the results that are ready, in order.
+
+        Raises:
+            ShapeError: the frame's layout is not the one announced, or its size changed.
+        """
+        self._check(frame)
+        with torch.inference_mode():
+            planes = self._lane.upload(frame.planes)
+            with self._lane.compute():
+                rgb_13HW = planes_to_rgb(planes, self._layout_in, self._color_in, dtype=self._dtype)
+            call = self._chunker.push(_Waiting(replace(frame, planes=()), rgb_13HW[0]))
+            if call is not None:
+                self._run(call)
+        return list(self._take(self._lane.num_in_flight * self._spec.chunk))
+
+    def finish_shot(self) -> list[Frame]:
+        """End the shot: run what is left and return all results still due, in order."""
+        with torch.inference_mode():
+            call = self._chunker.finish()
+            if call is not None:
+                self._run(call)
+        self._state = None
+        return list(self._take(0))
+
+    def _check(self, frame: Frame) -> None:
+        if frame.layout != self._layout_in:
+            raise ShapeError(f"a frame of layout {frame.layout}, expected {self._layout_in}")
+        size = (frame.height, frame.width)
+        if self._size is None:
+            self._size = size
+        elif size != self._size:
+            raise ShapeError(f"a frame of {size}, expected {self._size} (height, width)")
+
+    def _run(self, call: Chunk[_Waiting]) -> None:
+        """Enlarge one chunk and start its way back to the host."""
+        with self._lane.compute():
+            frames_BTCHW = _stack([item.rgb_3HW for item in call.items], self._spec.min_size)
+            if self._state is None:
+                self._state = self._model.init_state(
+                    1, frames_BTCHW.shape[-2], frames_BTCHW.shape[-1], self._seed
+                )
+                self._state = tuple(tensor.to(self._device) for tensor in self._state)
+            result_BTCHW, self._state = self._model.upscale(
+                frames_BTCHW, self._state, call.num_context
+            )
+        self._check_result(result_BTCHW, frames_BTCHW, call.num_written)
+        assert self._size is not None
+        height, width = (self._spec.scale * size for size in self._size)
+        for index in range(call.num_written):
+            with self._lane.compute():
+                # One frame at a time: a chunk of full-size pictures in float would be the largest
+                # thing in memory.
+                planes = rgb_to_planes(
+                    result_BTCHW[:, index, :, :height, :width],
+                    self._layout_out,
+                    self._color_out,
+                    dither=self._next_index if self._dithers else None,
+                )
+            self._next_index += 1
+            self._on_the_way.append((call.items[index].frame, self._lane.download(planes)))
+
+    def _check_result(self, result_BTCHW: Tensor, frames_BTCHW: Tensor, num_written: int) -> None:
+        height, width = frames_BTCHW.shape[-2:]
+        scale = self._spec.scale
+        expected = (1, num_written, 3, scale * height, scale * width)
+        if tuple(result_BTCHW.shape) != expected:
+            raise ShapeError(
+                f"model {self._spec.id} returned frames of shape {tuple(result_BTCHW.shape)}, "
+                f"expected {expected}"
+            )
+
+    def _take(self, num_left: int) -> Iterator[Frame]:
+        """Results that have arrived; waits for those in excess of `num_left`."""
+        while self._on_the_way and (
+            len(self._on_the_way) > num_left or self._on_the_way[0][1].is_ready()
+        ):
+            source, download = self._on_the_way.popleft()
+            yield replace(
+                source,
+                planes=download.wait(),
+                layout=self._layout_out,
+                color=self._color_out,
+            )
+
+
+def _stack(rgbs_3HW: list[Tensor], min_size: int) -> Tensor:
+    """(1, T, 3, H, W), padded at the right and below by repetition up to `min_size` pixels."""
+    alone = len(rgbs_3HW) == 1
+    frames_BTCHW = rgbs_3HW[0][None, None] if alone else torch.stack(rgbs_3HW)[None]
+    height, width = frames_BTCHW.shape[-2:]
+    missing = (max(0, min_size - width), max(0, min_size - height))
+    if not any(missing):
+        return frames_BTCHW
+    padded = F.pad(frames_BTCHW[0], (0, missing[0], 0, missing[1]), mode="replicate")
+    return padded[None]
