@@ -255,12 +255,15 @@ class Interpolation(nn.Module):
         self, frames_BTCHW: Tensor, state: State, num_context: int = 0
     ) -> tuple[Tensor, State]:
         """See `Upscaler.upscale`; weights are applied in float32 at least, whatever the dtype."""
-        batch, num_frames, channels, height, width = frames_BTCHW.shape
-        shape = (batch, num_frames - num_context, channels, self.scale * height, self.scale * width)
-        result = frames_BTCHW.new_empty(shape)
+        batch, num_frames = frames_BTCHW.shape[:2]
+        kept = num_frames - num_context
+        if kept < 1:
+            raise ShapeError(f"{num_frames} frames, {num_context} of them context: none to write")
+        if batch * kept == 1:
+            return imresize(frames_BTCHW[:, :1], scale=self.scale, kernel=self.kernel), state
         # Frame by frame, so that a picture's bits do not depend on what it was batched with.
-        for sample in range(batch):
-            for time in range(num_frames - num_context):
-                frame = frames_BTCHW[sample, time]
-                result[sample, time] = imresize(frame, scale=self.scale, kernel=self.kernel)
-        return result, state
+        results = [
+            imresize(frame, scale=self.scale, kernel=self.kernel)
+            for frame in frames_BTCHW[:, :kept].flatten(0, 1)
+        ]
+        return torch.stack(results).view(batch, kept, *results[0].shape), state

@@ -1,0 +1,153 @@
+"""The list of models. To add one, add a line to `SPECS`.
+
+Reading the list builds nothing and opens no weights; each `build` imports its network when called.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vsr.errors import ConfigError, UnknownModelError
+from vsr.models.upscaler import ModelSpec
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+"""Where shipped weights lie: STEM.safetensors and its card STEM.toml."""
+
+
+def _interpolation(**params: Any) -> nn.Module:
+    from vsr.models.image.interpolation import Interpolation
+
+    return Interpolation(**params)
+
+
+def _flowprop(**params: Any) -> nn.Module:
+    from vsr.models.video.flowprop import FlowProp
+
+    return FlowProp(**params)
+
+
+def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> ModelSpec:
+    return ModelSpec(
+        id=f"{name}-x{scale}",
+        family=name,
+        scale=scale,
+        kind="image",
+        build=_interpolation,
+        params={"scale": scale, "kernel": kernel},
+        halo_px=halo_px,
+        bf16=False,  # 8 bits of mantissa cannot hold the weights of 8-bit pictures
+    )
+
+
+def _flowprop_spec(
+    name: str, weights: str, params: Mapping[str, Any], *, chunk: int, context: int, warmup: int
+) -> ModelSpec:
+    return ModelSpec(
+        id=name,
+        family="flowprop",
+        scale=params["scale"],
+        kind="video",
+        build=_flowprop,
+        params=params,
+        weights=weights,
+        paper="after BasicVSR, arXiv 2012.02181",
+        chunk=chunk,
+        context=context,
+        warmup=warmup,
+        causal=params["direction"] == "forward",
+        halo_px=32,
+    )
+
+
+FLOWPROP_XS_X4 = {"scale": 4, "num_channels": 16, "num_blocks": 3, "direction": "forward"}
+FLOWPROP_S_X4 = {"scale": 4, "num_channels": 32, "num_blocks": 5, "direction": "both"}
+_XS_RUN = {"chunk": 8, "context": 1, "warmup": 16}
+_S_RUN = {"chunk": 24, "context": 6, "warmup": 16}
+
+SPECS: tuple[ModelSpec, ...] = (
+    _interpolation_spec("bicubic", "bicubic", 2, 2),
+    _interpolation_spec("bicubic", "bicubic", 3, 2),
+    _interpolation_spec("bicubic", "bicubic", 4, 2),
+    _interpolation_spec("lanczos", "lanczos3", 2, 3),
+    _interpolation_spec("lanczos", "lanczos3", 3, 3),
+    _interpolation_spec("lanczos", "lanczos3", 4, 3),
+    _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
+    _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+    # The ids people type. They share the weights above until ones for mixed degradations exist.
+    _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
+    _flowprop_spec("flowprop-s-x4", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+)
+
+DEFAULTS: Mapping[int, tuple[str, ...]] = {
+    2: ("bicubic-x2",),
+    3: ("bicubic-x3",),
+    4: ("flowprop-s-x4", "bicubic-x4"),
+}
+"""Scale -> ids in order of preference; the first whose weights are at hand is the default."""
+
+
+def index_specs(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
+    """Specs by id.
+
+    Raises:
+        ConfigError: two specs have the same id, or an id does not end in its scale.
+    """
+    by_id: dict[str, ModelSpec] = {}
+    for spec in specs:
+        if spec.id in by_id:
+            raise ConfigError(f"Two models in the catalogue are called '{spec.id}'")
+        if f"x{spec.scale}" not in spec.id.split("-"):
+            raise ConfigError(f"The id '{spec.id}' does not say its scale, x{spec.scale}")
+        by_id[spec.id] = spec
+    return by_id
+
+
+_BY_ID = index_specs(SPECS)
+
+
+def list_models() -> tuple[ModelSpec, ...]:
+    """Every model, in the order of the catalogue."""
+    return SPECS
+
+
+def get_spec(model_id: str) -> ModelSpec:
+    """The spec of a model.
+
+    Raises:
+        UnknownModelError: no model has that id; the hint names near ones.
+    """
+    spec = _BY_ID.get(model_id)
+    if spec is not None:
+        return spec
+    near = difflib.get_close_matches(model_id.lower(), _BY_ID, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_BY_ID)}"
+    raise UnknownModelError(f"There is no model '{model_id}'", hint=hint)
+
+
+def weights_path(spec: ModelSpec) -> Path | None:
+    """Where the shipped weights of a model lie or would lie; None for one that needs none."""
+    return None if spec.weights is None else WEIGHTS_FOLDER / f"{spec.weights}.safetensors"
+
+
+def is_shipped(spec: ModelSpec) -> bool:
+    """Whether a model can be run with what is installed: it needs no weights, or they are here."""
+    path = weights_path(spec)
+    return path is None or path.is_file()
+
+
+def default_model(scale: int) -> str:
+    """Id of the model that enlarges by `scale` when the user names none.
+
+    Raises:
+        UnknownModelError: nothing in the catalogue has that scale.
+    """
+    for model_id in DEFAULTS.get(scale, ()):
+        if is_shipped(get_spec(model_id)):
+            return model_id
+    scales = ", ".join(str(known) for known in sorted(DEFAULTS))
+    raise UnknownModelError(f"There is no model for scale {scale}", hint=f"use one of {scales}")
