@@ -49,11 +49,18 @@ def skip(item: Item) -> None:
 @pytest.mark.parametrize("queue_size", [1, 3, 100])
 def test_everything_is_written_once_in_order_and_closed(queue_size: int) -> None:
     written: list[int] = []
+
+    def double(item: Item) -> list[Item]:
+        return [item, Item(item.pts + 1)]
+
+    def write(item: Item) -> None:
+        written.append(item.pts)
+
     run_stages(
         items(50),
-        lambda item: [item, Item(item.pts + 1)],
+        double,
         lambda: [Item(-1)],
-        lambda item: written.append(item.pts),
+        write,
         lambda: written.append(-2),
         queue_size=queue_size,
     )
