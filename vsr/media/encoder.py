@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from vsr.errors import EncodeError, OutputError
 from vsr.frame import Frame, Plane
 from vsr.media.captions import insert_captions
-from vsr.media.codecs import EncoderSettings, configure, resolve_settings
+from vsr.media.settings import EncoderSettings, configure, resolve_settings
 
 __all__ = ["EncoderSettings", "SegmentEncoder", "SegmentSummary", "resolve_settings"]
 
