@@ -1,0 +1,387 @@
+"""Decode the video of a file into `Frame`s with exact integer timestamps.
+
+The reader never guesses in silence: repaired timestamps, refused packets and damaged pictures are
+delivered or skipped by stated rules, and every one of them is in `FrameReader.events`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from av.video.reformatter import VideoReformatter
+
+from vsr.errors import DecodeError, UnsupportedVideoError, VsrError
+from vsr.frame import ColorSpec, Frame, SideData, VideoInfo
+from vsr.media.damage import (
+    KIND_CORRUPT_FRAME,
+    KIND_CORRUPT_PACKET,
+    KIND_DECODE_ERROR,
+    KIND_DEMUX_ERROR,
+    KIND_SIDE_DATA,
+    KIND_TRUNCATED,
+    DamageEvent,
+    DamageLog,
+)
+from vsr.media.formats import PixelFormat, pixel_format, read_color, read_planes
+from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, open_input, reason
+from vsr.media.packets import find_key_packet, read_packets, read_packets_from
+from vsr.media.probe import (
+    check_coded_size,
+    configure_decoder,
+    pick_video_stream,
+    probe,
+    read_side_data,
+)
+from vsr.media.timestamps import TimestampRepair
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+MAX_CONSECUTIVE_ERRORS = 500
+"""Packets refused in a row before the rest of a file counts as undecodable."""
+_MAX_ENTRIES_TRIED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeEntry:
+    """Where decoding starts: a packet from which a fresh decoder makes clean pictures."""
+
+    pts: int | None
+    """Timestamp of that packet as stored; None for the start of the file."""
+    skip: int
+    """Frames that are decoded and dropped before the first wanted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What must not change inside one video."""
+
+    width: int
+    height: int
+    format: PixelFormat
+    color: ColorSpec
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {self.format.name}"
+
+
+class FrameReader:
+    """The frames of one video stream in display order; iterate once, in one thread.
+
+    Frames whose picture the decoder could not make are missing from the sequence; their packets are
+    in `events`. Timestamps rise strictly; repaired ones are in `events` too.
+
+    Args:
+        path: a regular file.
+        stream_index: the video stream; the film as `probe` picks it if None.
+        threads: decoder threads. Use 1 for damaged sources: with more, concealed pictures differ
+            from run to run.
+        start_pts: first timestamp wanted, in the stream's time base; earlier frames are decoded as
+            far as needed and dropped. The frames delivered equal those of a read from the start.
+        end_pts: first timestamp not wanted any more.
+        entry: where to start decoding, from `find_decode_entry`; needs `start_pts`. Found by a
+            search if None.
+        limits: what the file may ask of us.
+        info: from an earlier `probe` of the same stream; probed anew if None.
+        max_consecutive_errors: packets refused in a row before giving up.
+
+    Raises:
+        OpenError, NoVideoStreamError, UnsupportedVideoError, DecodeError: as `probe`; while
+            iterating also UnsupportedVideoError when size, format or colour change in mid-stream,
+            and DecodeError when too many packets in a row are refused.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stream_index: int | None = None,
+        threads: int = 1,
+        start_pts: int | None = None,
+        end_pts: int | None = None,
+        entry: DecodeEntry | None = None,
+        limits: ProbeLimits = DEFAULT_LIMITS,
+        info: VideoInfo | None = None,
+        max_consecutive_errors: int = MAX_CONSECUTIVE_ERRORS,
+    ) -> None:
+        self.path = Path(path)
+        self.info = info or probe(self.path, limits=limits, stream_index=stream_index).video
+        self._start_pts = start_pts
+        self._end_pts = end_pts
+        self._threads = threads
+        self._limits = limits
+        self._max_errors = max_consecutive_errors
+        self._expected_skip = None if entry is None else entry.skip
+        if start_pts is None:
+            self._entry_pts = None
+        elif entry is not None:
+            self._entry_pts = entry.pts
+        else:
+            self._entry_pts = _find_entry_pts(self.path, self.info, start_pts, threads, limits)
+        self._log = DamageLog()
+        self._container: InputContainer | None = open_input(self.path, limits=limits)
+        self._stream = _prepare(self.path, self._container, self.info, threads, limits)
+        self._reformatter = VideoReformatter()
+        self._picture: _Picture | None = None
+        self._corrupt_pts: set[int] = set()
+        self._errors_in_row = 0
+        self._num_decoded = 0
+
+    @property
+    def events(self) -> list[DamageEvent]:
+        """What was wrong so far; complete once the iteration has ended."""
+        return self._log.events
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Planes already delivered stay valid."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        repair: TimestampRepair[VideoFrame] = TimestampRepair(
+            self._log, default_step=_usual_step(self.info), first_pts=self.info.start_pts or 0
+        )
+        num_skipped = 0
+        num_delivered = 0
+        for decoded, pts in _settled(repair, self._decode()):
+            if self._start_pts is not None and pts < self._start_pts:
+                num_skipped += 1
+                continue
+            if num_delivered == 0:
+                self._check_skip(num_skipped)
+            if self._end_pts is not None and pts >= self._end_pts:
+                return
+            num_delivered += 1
+            yield self._frame(decoded, pts)
+        if self._num_decoded == 0:
+            raise DecodeError(
+                f"No picture of {self.path} could be decoded.",
+                hint="the file is damaged at its start or encrypted",
+            )
+
+    def _check_skip(self, num_skipped: int) -> None:
+        if self._expected_skip is not None and num_skipped != self._expected_skip:
+            raise DecodeError(
+                f"{self.path} gave {num_skipped} frames before the wanted one, "
+                f"where the plan counted {self._expected_skip}.",
+                hint="the file has changed since it was planned; plan again",
+            )
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Pictures as the decoder gives them, the delayed ones at the end included."""
+        assert self._container is not None, "the reader is closed"
+        container, stream = self._container, self._stream
+        if self._entry_pts is None:
+            packets = read_packets(container, stream, self._demux_failed)
+        else:
+            packets = read_packets_from(container, stream, self._entry_pts, self._demux_failed)
+        for packet in packets:
+            if packet.is_corrupt:
+                self._note_corrupt(packet)
+            yield from self._send(packet)
+        yield from self._send(None)
+
+    def _send(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """Decode one packet, or drain with None; a refused packet is recorded and skipped."""
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except EOFError:
+            return []
+        except AV_ERRORS as error:
+            pts = None if packet is None else packet.pts
+            self._errors_in_row += 1
+            if self._start_pts is None or pts is None or pts >= self._start_pts:
+                self._log.add(KIND_DECODE_ERROR, pts, reason(error))
+            if self._errors_in_row > self._max_errors:
+                raise DecodeError(
+                    f"{self.path} could not be decoded from pts {pts} on: "
+                    f"{self._errors_in_row} packets in a row were refused ({reason(error)}).",
+                    hint="the file is damaged beyond what can be skipped",
+                ) from error
+            return []
+        if frames:
+            self._errors_in_row = 0
+            self._num_decoded += len(frames)
+        return frames
+
+    def _demux_failed(self, error: BaseException, is_end: bool) -> None:
+        """Record that the container could not be read; `is_end` when no more is tried."""
+        self._log.add(KIND_TRUNCATED if is_end else KIND_DEMUX_ERROR, None, reason(error))
+
+    def _note_corrupt(self, packet: Packet[VideoStream]) -> None:
+        if packet.pts is None:
+            self._log.add(KIND_CORRUPT_PACKET, None, f"at byte {packet.pos}")
+        else:
+            self._corrupt_pts.add(packet.pts)
+
+    def _frame(self, decoded: VideoFrame, pts: int) -> Frame:
+        picture = self._check_picture(decoded, pts)
+        is_corrupt = bool(decoded.is_corrupt) or decoded.pts in self._corrupt_pts
+        if is_corrupt:
+            self._log.add(KIND_CORRUPT_FRAME, pts, "called damaged by decoder or container")
+        side_data = read_side_data(decoded)
+        if side_data is None:
+            self._log.add(KIND_SIDE_DATA, pts, "a kind that av has no name for")
+        return Frame(
+            planes=read_planes(decoded, picture.format, self._reformatter),
+            layout=picture.format.layout,
+            color=picture.color,
+            pts=pts,
+            duration=max(0, decoded.duration or 0),
+            side_data=tuple(SideData(kind, data) for kind, data in (side_data or {}).items()),
+            is_corrupt=is_corrupt,
+            is_interlaced=bool(decoded.interlaced_frame),
+            is_key=bool(decoded.key_frame),
+        )
+
+    def _check_picture(self, decoded: VideoFrame, pts: int) -> _Picture:
+        """The picture's kind; the seam for videos that change size or format on their way."""
+        if self._picture is None:
+            plan = pixel_format(decoded.format.name)
+            color = read_color(decoded, plan, self.info.codec)
+            self._picture = _Picture(decoded.width, decoded.height, plan, color)
+            return self._picture
+        was = self._picture
+        plan = pixel_format(decoded.format.name)
+        color = read_color(decoded, plan, self.info.codec)
+        now = _Picture(decoded.width, decoded.height, plan, color)
+        if now != was:
+            what = "colour" if str(now) == str(was) else f"picture from {was} to {now}"
+            seconds = float(pts * self.info.time_base)
+            raise UnsupportedVideoError(
+                f"{self.path} changes its {what} at pts {pts} ({seconds:.3f} s).",
+                hint="split the file there and upscale the parts one by one",
+            )
+        return was
+
+
+def find_decode_entry(
+    path: Path,
+    start_pts: int,
+    *,
+    info: VideoInfo | None = None,
+    threads: int = 1,
+    limits: ProbeLimits = DEFAULT_LIMITS,
+) -> DecodeEntry:
+    """Where to start decoding so that the frame at `start_pts` comes out as in a read from the top.
+
+    Args:
+        path: a regular file.
+        start_pts: first timestamp wanted, in the stream's time base.
+        info: from an earlier `probe`.
+        threads: decoder threads.
+        limits: what the file may ask of us.
+
+    Returns:
+        The last clean random-access packet at or before `start_pts`, and how many frames lie
+        between.
+    """
+    info = info or probe(path, limits=limits).video
+    entry_pts = _find_entry_pts(path, info, start_pts, threads, limits)
+    with FrameReader(
+        path,
+        start_pts=entry_pts,
+        end_pts=start_pts,
+        entry=DecodeEntry(entry_pts, 0) if entry_pts is not None else None,
+        threads=threads,
+        limits=limits,
+        info=info,
+    ) as reader:
+        return DecodeEntry(entry_pts, sum(1 for _ in reader))
+
+
+def _find_entry_pts(
+    path: Path, info: VideoInfo, start_pts: int, threads: int, limits: ProbeLimits
+) -> int | None:
+    """The last key packet at or before `start_pts` that gives a clean picture of its own."""
+    if info.start_pts is None or start_pts <= info.start_pts:
+        return None
+    wanted = start_pts
+    for _ in range(_MAX_ENTRIES_TRIED):
+        with open_input(path, limits=limits) as container:
+            stream = _prepare(path, container, info, threads, limits)
+            key_pts = find_key_packet(container, stream, wanted)
+        if key_pts is None or key_pts <= info.start_pts:
+            return None
+        if _is_clean_entry(path, info, key_pts, threads, limits):
+            return key_pts
+        wanted = key_pts - 1
+    return None
+
+
+def _is_clean_entry(
+    path: Path, info: VideoInfo, key_pts: int, threads: int, limits: ProbeLimits
+) -> bool:
+    """True if a fresh decoder's first picture is the key packet's own, and whole.
+
+    Pictures before a recovery point, and key packets that are not, fail here.
+    """
+    entry = DecodeEntry(key_pts, 0)
+    with FrameReader(
+        path, start_pts=key_pts, entry=entry, threads=threads, limits=limits, info=info
+    ) as reader:
+        try:
+            first = next(iter(reader), None)
+        except (DecodeError, UnsupportedVideoError):
+            return False
+        return (
+            first is not None
+            and first.pts == key_pts
+            and first.is_key
+            and not first.is_corrupt
+            and not reader.events
+        )
+
+
+def _usual_step(info: VideoInfo) -> int:
+    """Ticks between frames, as far as the header tells."""
+    if info.frame_rate:
+        return max(1, round(1 / (info.frame_rate * info.time_base)))
+    return max(1, round(Fraction(1, 25) / info.time_base))
+
+
+def _settled(
+    repair: TimestampRepair[VideoFrame], frames: Iterator[VideoFrame]
+) -> Iterator[tuple[VideoFrame, int]]:
+    for frame in frames:
+        yield from repair.push(frame, frame.pts, frame.duration or 0)
+    yield from repair.flush()
+
+
+def _prepare(
+    path: Path, container: InputContainer, info: VideoInfo, threads: int, limits: ProbeLimits
+) -> VideoStream:
+    """The stream that `info` describes, its decoder configured but not yet open."""
+    try:
+        stream = pick_video_stream(path, container, info.stream_index)
+        check_coded_size(path, stream, limits)
+        configure_decoder(stream, threads=threads, limits=limits)
+    except AV_ERRORS as error:
+        container.close()
+        if isinstance(error, VsrError):
+            raise
+        raise DecodeError(f"{path} could not be decoded: {reason(error)}.") from error
+    return stream
