@@ -484,6 +484,15 @@ class TestDither:
         for code in (0, 1, 128, 254, 255):
             assert torch.equal(self.planes(code, dither=5), torch.full((1, 64, 64), code))
 
+    @pytest.mark.parametrize("bits", [8, 10, 12])
+    def test_codes_stay_codes_in_limited_range(self, bits: int) -> None:
+        layout, color = PlaneLayout(bits=bits, is_gray=True), ColorSpec()
+        codes = np.arange(2**bits)[None, :].repeat(64, 0)
+        rgb = planes_to_rgb([to_tensor(codes, bits)], layout, color)
+        for frame in range(4):
+            (plane,) = rgb_to_planes(rgb, layout, color, dither=frame)
+            assert np.array_equal(to_array(plane), codes)
+
     def test_frames_differ_and_repeat(self) -> None:
         batch = self.planes(100.5, dither=7, batch=2)
         assert torch.equal(batch[:1], self.planes(100.5, dither=7))
@@ -637,3 +646,15 @@ def test_wrong_shapes_and_types() -> None:
     ):
         with pytest.raises(ShapeError):
             rgb_to_planes(rgb, layout, color)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize("dither", [None, 3])
+def test_values_are_never_read_back(bits: int, dither: int | None) -> None:
+    """Runs on tensors without data: hence no wait for a device, and nothing falls to the CPU."""
+    layout, color = yuv(bits, "420"), ColorSpec(matrix=Matrix.BT709)
+    rgb = torch.empty((2, 3, 9, 15), device="meta")
+    planes = rgb_to_planes(rgb, layout, color, dither=dither)
+    assert [tuple(plane.shape) for plane in planes] == [(2, 9, 15), (2, 5, 8), (2, 5, 8)]
+    assert planes_to_rgb(planes, layout, color).shape == (2, 3, 9, 15)
+    assert all(plane.is_meta for plane in planes)

@@ -305,9 +305,10 @@ def _dither_pattern(like: Tensor, first_frame: int, index: int) -> Tensor:
 
 
 def _code_range(layout: PlaneLayout, color: ColorSpec) -> tuple[float, float, float, float]:
-    """(luma scale, luma offset, chroma scale, chroma offset): code = value * scale + offset."""
-    if layout.is_float:
-        return 1.0, 0.0, 1.0, 0.0
+    """(luma scale, luma offset, chroma scale, chroma offset): code = value * scale + offset.
+
+    Without meaning for float samples, which are values already.
+    """
     step = 2.0 ** (layout.bits - 8)
     if color.full_range:
         top = 2.0**layout.bits - 1
