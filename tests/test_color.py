@@ -570,7 +570,7 @@ def test_complete(
 ) -> None:
     color, notes = complete(replace(ColorSpec(), **given), *size, layout)
     assert (color.matrix, color.primaries, color.transfer, color.chroma_location) == wanted
-    assert color.full_range == (layout.is_rgb or given.get("full_range", False))
+    assert color.full_range == given.get("full_range", False)
     assert all(note.endswith(".") and "\n" not in note and len(note) < 100 for note in notes)
     guessed = [name for name in ("Matrix", "Primaries", "Transfer") if name.lower() not in given]
     if layout.is_rgb:
@@ -587,6 +587,12 @@ def test_complete_says_nothing_when_all_is_tagged() -> None:
         primaries=P.BT709, transfer=T.BT709, matrix=M.BT709, chroma_location=C.TOPLEFT
     )
     assert complete(color, 64, 64, yuv(8, "420")) == (color, ())
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_complete_leaves_the_range_of_rgb(full_range: bool) -> None:
+    color = ColorSpec(full_range=full_range)
+    assert complete(color, 64, 64, PlaneLayout(bits=8, is_rgb=True))[0].full_range is full_range
 
 
 def test_complete_names_the_nonsense() -> None:

@@ -66,12 +66,12 @@ def complete(
     Meant for the source, with the source's size: the result of an upscale keeps the completed
     description, for its size no longer tells what the material was.
 
-    Rules: RGB planes have matrix RGB and full range. Otherwise BT.2020 primaries or transfer, PQ
-    and HLG give BT.2020 non-constant luminance; 720 lines or 1280 columns and more give BT.709;
-    less gives BT.601, as BT470BG for the heights of 625-line material and as SMPTE170M elsewhere.
-    Primaries and transfer follow the matrix, except that a guessed BT.601 at a height of neither
-    television system (web video) goes with BT.709 primaries and transfer. Chroma sits top left for
-    BT.2020, at the centre for full range and for 4:1:0, left otherwise. Range is taken as given.
+    Rules: RGB planes have matrix RGB. Otherwise BT.2020 primaries or transfer, PQ and HLG give
+    BT.2020 non-constant luminance; 720 lines or 1280 columns and more give BT.709; less gives
+    BT.601, as BT470BG for the heights of 625-line material and as SMPTE170M elsewhere. Primaries
+    and transfer follow the matrix, except that a guessed BT.601 at a height of neither television
+    system (web video) goes with BT.709 primaries and transfer. Chroma sits top left for BT.2020, at
+    the centre for full range and for 4:1:0, left otherwise. Range is taken as given, for RGB too.
 
     Args:
         color: as tagged.
@@ -101,9 +101,7 @@ def complete(
 def _complete_rgb(color: ColorSpec, notes: list[str]) -> ColorSpec:
     if color.matrix not in (Matrix.RGB, Matrix.UNSPECIFIED):
         notes.append(f"Matrix {color.matrix.name} is tagged but the planes are RGB: ignored.")
-    if not color.full_range:
-        notes.append("RGB planes are taken as full range.")
-    return replace(color, matrix=Matrix.RGB, full_range=True)
+    return replace(color, matrix=Matrix.RGB)
 
 
 def _complete_matrix(color: ColorSpec, width: int, height: int, notes: list[str]) -> ColorSpec:
