@@ -21,7 +21,7 @@ import pytest
 import vsr
 from vsr import errors
 from vsr.cli import main
-from vsr.cli.console import print_json
+from vsr.cli.console import configure_logging, print_json
 
 ROOT = Path(vsr.__file__).parent.parent
 HEAVY = ("torch", "av", "numpy", "cv2", "kornia", "pydantic", "safetensors", "jinja2", "tqdm")
@@ -247,7 +247,7 @@ def test_loudness(
     command(lambda: seen.append(logging.getLogger("vsr").level))
     assert main.run(arguments) == 0
     assert seen == [level]
-    main.configure_logging(0)
+    configure_logging(0)
 
 
 def test_misspelt_log_level_is_refused(

@@ -131,11 +131,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _crash(error, given)
         return _complain(str(error), error.exit_code)
     except _PastClickError as error:
-        if isinstance(error.__cause__, BrokenPipeError):
+        cause = error.__cause__
+        if isinstance(cause, BrokenPipeError):
             # Whoever read our output has seen enough; the last flush at exit must not complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_BROKEN_PIPE
-        return _crash(error, given)
+        return _crash(cause if isinstance(cause, Exception) else error, given)
     except Exception as error:  # noqa: BLE001 - the last resort: recorded in full, never hidden
         return _crash(error, given)
 
