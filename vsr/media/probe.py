@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
+_MICROSECOND = Fraction(1, 1_000_000)
 _MAX_PACKETS_BEFORE_FIRST_FRAME = 2000
 
 
@@ -251,7 +252,10 @@ def read_side_data(frame: VideoFrame) -> dict[str, bytes] | None:
 
 
 def _video_info(
-    stream: VideoStream, frame: VideoFrame, side_data: Mapping[str, bytes]
+    container: InputContainer,
+    stream: VideoStream,
+    frame: VideoFrame,
+    side_data: Mapping[str, bytes],
 ) -> VideoInfo:
     """Header and first picture of a video stream, together."""
     context = stream.codec_context
@@ -275,7 +279,8 @@ def _video_info(
         frame_rate=_frame_rate(stream, time_base),
         num_frames=stream.frames or None,
         start_pts=stream.start_time,
-        duration_s=_seconds(stream.duration, time_base),
+        duration_s=_seconds(stream.duration, time_base)
+        or _seconds(container.duration, _MICROSECOND),
         sample_aspect_ratio=to_fraction(stream.sample_aspect_ratio) or Fraction(1),
         rotation=int(frame.rotation) % 360,
         display_matrix=struct.unpack("<9i", matrix) if matrix else None,
@@ -292,7 +297,8 @@ def _video_info(
 def _frame_rate(stream: VideoStream, time_base: Fraction) -> Fraction | None:
     """Average rate as declared; None where the container merely counts its own ticks."""
     rate = to_fraction(stream.average_rate)
-    return rate if rate is not None and rate * time_base < 1 else None
+    counts_ticks = rate is not None and rate >= 500 and rate * time_base >= 1
+    return None if counts_ticks else rate
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
@@ -410,13 +416,13 @@ def probe(
             check_coded_size(path, stream, limits)
             configure_decoder(stream, threads=1, limits=limits)
             frame = _first_frame(path, container, stream)
-            video = _video_info(stream, frame, read_side_data(frame) or {})
+            video = _video_info(container, stream, frame, read_side_data(frame) or {})
             return MediaInfo(
                 path=path,
                 container=container.format.name,
                 size_bytes=path.stat().st_size,
-                duration_s=_seconds(container.duration, Fraction(1, 1_000_000)),
-                start_time_s=_seconds(container.start_time, Fraction(1, 1_000_000)),
+                duration_s=_seconds(container.duration, _MICROSECOND),
+                start_time_s=_seconds(container.start_time, _MICROSECOND),
                 bit_rate=container.bit_rate or None,
                 video=video,
                 streams=tuple(_stream_info(s) for s in container.streams),

@@ -23,6 +23,7 @@ from vsr.media.damage import (
     KIND_CORRUPT_PACKET,
     KIND_DECODE_ERROR,
     KIND_DEMUX_ERROR,
+    KIND_SHORT,
     KIND_SIDE_DATA,
     KIND_TRUNCATED,
     DamageEvent,
@@ -166,7 +167,8 @@ class FrameReader:
         )
         num_skipped = 0
         num_delivered = 0
-        for decoded, pts in _settled(repair, self._decode()):
+        end: int | None = None
+        for decoded, pts in _settled(repair, self._decode(), self.info):
             if self._start_pts is not None and pts < self._start_pts:
                 num_skipped += 1
                 continue
@@ -175,7 +177,11 @@ class FrameReader:
             if self._end_pts is not None and pts >= self._end_pts:
                 return
             num_delivered += 1
-            yield self._frame(decoded, pts)
+            last = self._frame(decoded, pts)
+            end = last.pts + last.duration
+            yield last
+            del last
+        self._check_end(end)
         if self._num_decoded == 0:
             raise DecodeError(
                 f"No picture of {self.path} could be decoded.",
@@ -188,6 +194,19 @@ class FrameReader:
                 f"{self.path} gave {num_skipped} frames before the wanted one, "
                 f"where the plan counted {self._expected_skip}.",
                 hint="the file has changed since it was planned; plan again",
+            )
+
+    def _check_end(self, end: int | None) -> None:
+        """Record a video that is over long before the container says so."""
+        if end is None or self.info.duration_s is None:
+            return
+        seconds = float((end - (self.info.start_pts or 0)) * self.info.time_base)
+        missing = self.info.duration_s - seconds
+        if missing > max(1.0, 0.1 * self.info.duration_s):
+            self._log.add(
+                KIND_SHORT,
+                end,
+                f"lasts {seconds:.3f} s where {self.info.duration_s:.3f} s are declared",
             )
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -250,7 +269,7 @@ class FrameReader:
             layout=picture.format.layout,
             color=picture.color,
             pts=pts,
-            duration=max(0, decoded.duration or 0),
+            duration=_duration(decoded, self.info),
             side_data=tuple(SideData(kind, data) for kind, data in (side_data or {}).items()),
             is_corrupt=is_corrupt,
             is_interlaced=bool(decoded.interlaced_frame),
@@ -363,11 +382,17 @@ def _usual_step(info: VideoInfo) -> int:
     return max(1, round(Fraction(1, 25) / info.time_base))
 
 
+def _duration(decoded: VideoFrame, info: VideoInfo) -> int:
+    """Ticks that a picture lasts; 0 where FFmpeg has it only from a rate that is none."""
+    duration = max(0, decoded.duration or 0)
+    return 0 if duration == 1 and info.frame_rate is None else duration
+
+
 def _settled(
-    repair: TimestampRepair[VideoFrame], frames: Iterator[VideoFrame]
+    repair: TimestampRepair[VideoFrame], frames: Iterator[VideoFrame], info: VideoInfo
 ) -> Iterator[tuple[VideoFrame, int]]:
     for frame in frames:
-        yield from repair.push(frame, frame.pts, frame.duration or 0)
+        yield from repair.push(frame, frame.pts, _duration(frame, info))
     yield from repair.flush()
 
 

@@ -10,11 +10,74 @@ from vsr.media.damage import (
     KIND_BACKWARD_PTS,
     KIND_DUPLICATE_PTS,
     KIND_MISSING_PTS,
+    KIND_OUTLIER_PTS,
     KIND_RESET_PTS,
+    KIND_SWAPPED_PTS,
     DamageLog,
 )
 
 T = TypeVar("T")
+
+
+class _Stamped(NamedTuple, Generic[T]):
+    item: T
+    raw: int | None
+    duration: int
+
+
+class _LocalOrder(Generic[T]):
+    """Looks one or two frames ahead to tell a swap or an outlier from a clock that went back.
+
+    Careless muxers hand out timestamps in the wrong order around B-frames. Where the next frame
+    shows that only two neighbours are swapped, each gets the other's; where it shows that one frame
+    ran ahead alone, that one counts as missing. Anything else passes as it came.
+    """
+
+    def __init__(self, log: DamageLog) -> None:
+        self._log = log
+        self._held: list[_Stamped[T]] = []
+        self._last: int | None = None
+
+    def push(self, new: _Stamped[T]) -> Iterator[_Stamped[T]]:
+        held = self._held
+        if len(held) == 2:
+            yield from self._decide(new.raw)
+        if not held:
+            held.append(new)
+            return
+        newest = held[-1].raw
+        if newest is not None and new.raw is not None and new.raw <= newest:
+            held.append(new)
+            return
+        yield from self.flush()
+        held.append(new)
+
+    def flush(self) -> Iterator[_Stamped[T]]:
+        """Let go of all that is held, as it came."""
+        while self._held:
+            yield self._pass(self._held.pop(0))
+
+    def _pass(self, frame: _Stamped[T]) -> _Stamped[T]:
+        if frame.raw is not None and (self._last is None or frame.raw > self._last):
+            self._last = frame.raw
+        return frame
+
+    def _decide(self, following: int | None) -> Iterator[_Stamped[T]]:
+        """Two are held, the second not later than the first; `following` comes after both."""
+        first, second = self._held
+        assert first.raw is not None and second.raw is not None
+        fits = second.raw < first.raw and (self._last is None or second.raw > self._last)
+        if fits and following is not None and following > first.raw:
+            self._log.add(
+                KIND_SWAPPED_PTS, second.raw, f"stored as {first.raw} before {second.raw}"
+            )
+            first, second = first._replace(raw=second.raw), second._replace(raw=first.raw)
+        elif fits and following in range(second.raw + 1, first.raw):
+            self._log.add(KIND_OUTLIER_PTS, second.raw, f"the frame before it had {first.raw}")
+            first = first._replace(raw=None)
+        self._held.clear()
+        yield self._pass(first)
+        yield self._pass(second)
 
 
 class _Waiting(NamedTuple, Generic[T]):
@@ -26,11 +89,12 @@ class _Waiting(NamedTuple, Generic[T]):
 class TimestampRepair(Generic[T]):
     """Turns the timestamps of frames in display order into strictly rising ones.
 
-    Good timestamps pass untouched and at once. A frame whose timestamp is missing, repeated or
-    earlier than its predecessor's waits until a good one comes, and the waiting ones are spread
-    evenly between their good neighbours. When `max_waiting` frames in a row are bad, the clock has
-    evidently started anew: the run follows on at the usual step, and what comes later is shifted
-    with it. Every repair is put in the log.
+    Good timestamps pass untouched, one frame late. Two neighbours with each other's timestamps
+    exchange them, and one that ran ahead alone counts as missing. A frame whose timestamp is
+    missing, repeated or earlier than its predecessor's waits until a good one comes, and the
+    waiting ones are spread evenly between their good neighbours. When `max_waiting` frames in a row
+    are bad, the clock has evidently started anew: the run follows on at the usual step, and what
+    comes later is shifted with it. Every repair is put in the log.
 
     Args:
         log: where repairs are recorded.
@@ -46,6 +110,7 @@ class TimestampRepair(Generic[T]):
         self._first_pts = first_pts
         self._step = max(1, default_step)
         self._max_waiting = max_waiting
+        self._order: _LocalOrder[T] = _LocalOrder(log)
         self._waiting: list[_Waiting[T]] = []
         self._last: int | None = None
         self._offset = 0
@@ -58,8 +123,12 @@ class TimestampRepair(Generic[T]):
             pts: as decoded, in ticks; None when missing.
             duration: as decoded, in ticks; 0 when unknown.
         """
+        for frame in self._order.push(_Stamped(item, pts, duration)):
+            yield from self._place(*frame)
+
+    def _place(self, item: T, pts: int | None, duration: int) -> Iterator[tuple[T, int]]:
         raw = None if pts is None else pts + self._offset
-        step = duration if duration > 0 else self._step
+        step = max(0, duration)
         # The waiting frames need a tick each between the last settled timestamp and this one.
         if raw is not None and (self._last is None or raw - self._last > len(self._waiting)):
             if self._waiting:
@@ -72,12 +141,17 @@ class TimestampRepair(Generic[T]):
 
     def flush(self) -> Iterator[tuple[T, int]]:
         """Yield the frames that still wait, after the last one."""
+        for frame in self._order.flush():
+            yield from self._place(*frame)
         if self._waiting:
             yield from self._follow_on(is_end=True)
 
     def _settle(self, item: T, pts: int, step: int) -> tuple[T, int]:
+        if step:
+            self._step = step
+        elif self._last is not None:
+            self._step = max(1, pts - self._last)
         self._last = pts
-        self._step = step
         return item, pts
 
     def _kind(self, raw: int | None) -> str:
@@ -90,9 +164,8 @@ class TimestampRepair(Generic[T]):
         waiting, self._waiting = self._waiting, []
         if self._last is None:
             # Before the first good timestamp there is only the usual step to go by.
-            settled = [end - sum(entry.step for entry in waiting)]
-            for entry in waiting[:-1]:
-                settled.append(settled[-1] + entry.step)
+            steps = [entry.step or self._step for entry in waiting]
+            settled = [end - sum(steps[index:]) for index in range(len(steps))]
         else:
             gap, parts = end - self._last, len(waiting) + 1
             settled = [self._last + gap * share // parts for share in range(1, parts)]
