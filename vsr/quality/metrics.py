@@ -1,0 +1,166 @@
+"""PSNR and SSIM as the super-resolution literature computes them.
+
+Pictures are RGB or one luma plane, in [0, 1], already rounded to whole codes by whoever compares
+with published numbers. Each metric is a function of pictures and a pair `update`/`compute` that
+averages over the pictures of a clip.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vsr.errors import ShapeError
+
+Channel = Literal["y", "rgb"]
+
+PSNR_CEILING_DB = 100.0
+"""What equal pictures score, so that one black frame does not make a clip's mean infinite."""
+
+_SSIM_SIGMA = 1.5
+_SSIM_RADIUS = 5
+
+
+def rgb_to_y(rgb_BCHW: Tensor) -> Tensor:
+    """Luma of the published protocols: BT.601, limited range, not rounded.
+
+    Args:
+        rgb_BCHW: (B, 3, H, W), [0, 1].
+
+    Returns:
+        (B, 1, H, W), 16/255 for black and 235/255 for white.
+    """
+    weights = rgb_BCHW.new_tensor([65.481, 128.553, 24.966]) / 255.0
+    return (rgb_BCHW * weights[:, None, None]).sum(dim=1, keepdim=True) + 16.0 / 255.0
+
+
+def round_to_8_bit(image: Tensor) -> Tensor:
+    """The nearest of the 256 codes, still on the scale [0, 1]; what lies outside is clamped."""
+    return (image.float() * 255.0).round().clamp(0.0, 255.0) / 255.0
+
+
+def prepare(image_BCHW: Tensor, channel: Channel, crop_px: int) -> Tensor:
+    """Take the channel to score and cut the border off.
+
+    Raises:
+        ShapeError: nothing would be left.
+    """
+    height, width = image_BCHW.shape[-2:]
+    if min(height, width) <= 2 * crop_px:
+        raise ShapeError(f"cropping {crop_px} px leaves nothing of {width}x{height}")
+    cropped = image_BCHW[..., crop_px : height - crop_px, crop_px : width - crop_px]
+    return rgb_to_y(cropped) if channel == "y" else cropped
+
+
+def psnr_db(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture, over all its channels, peak 1.
+
+    Args:
+        result_BCHW: (B, C, H, W), [0, 1].
+        reference_BCHW: the same shape.
+
+    Returns:
+        (B,) float64, dB, at most `PSNR_CEILING_DB`.
+    """
+    _check_shapes(result_BCHW, reference_BCHW)
+    mse = (result_BCHW.double() - reference_BCHW.double()).square().mean(dim=(1, 2, 3))
+    return (-10.0 * torch.log10(mse)).clamp(max=PSNR_CEILING_DB)
+
+
+def ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+    """Structural similarity of each picture, mean over channels and positions.
+
+    Wang et al., 2004: Gaussian window 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, only windows
+    that lie inside the picture.
+
+    Args:
+        result_BCHW: (B, C, H, W), [0, 1], at least 11x11.
+        reference_BCHW: the same shape.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ShapeError: shapes differ or the pictures are too small.
+    """
+    _check_shapes(result_BCHW, reference_BCHW)
+    size = 2 * _SSIM_RADIUS + 1
+    if min(result_BCHW.shape[-2:]) < size:
+        raise ShapeError(f"SSIM needs {size}x{size} pixels, got {tuple(result_BCHW.shape[-2:])}")
+    # Second moments around mid-grey instead of black: float32 then keeps small variances.
+    a, b = result_BCHW.float() - 0.5, reference_BCHW.float() - 0.5
+    mean_a, mean_b, aa, bb, ab = _blur(torch.stack((a, b, a * a, b * b, a * b)))
+    variance_a, variance_b = aa - mean_a.square(), bb - mean_b.square()
+    covariance = ab - mean_a * mean_b
+    mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    similarity: Tensor = luminance * structure
+    return similarity.double().mean(dim=(1, 2, 3))
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Gaussian window, valid positions only; (..., H, W) -> (..., H - 10, W - 10)."""
+    taps = [
+        math.exp(-(x**2) / (2 * _SSIM_SIGMA**2)) for x in range(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
+    ]
+    window = [tap / sum(taps) for tap in taps]
+    # Sums of shifted pictures in place: a hundred times faster on a CPU than a convolution of
+    # one channel, which has no fast path there.
+    for axis in (-2, -1):
+        length = images.shape[axis] - 2 * _SSIM_RADIUS
+        blurred = images.narrow(axis, 0, length) * window[0]
+        for shift, weight in enumerate(window[1:], start=1):
+            blurred.add_(images.narrow(axis, shift, length), alpha=weight)
+        images = blurred
+    return images
+
+
+def _check_shapes(result_BCHW: Tensor, reference_BCHW: Tensor) -> None:
+    if result_BCHW.shape != reference_BCHW.shape or result_BCHW.ndim != 4:
+        raise ShapeError(
+            f"cannot compare {tuple(result_BCHW.shape)} with {tuple(reference_BCHW.shape)}"
+        )
+
+
+class MeanMetric(ABC):
+    """Average of a per-picture score over everything seen."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+
+    @abstractmethod
+    def score(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+        """(B,) scores of a batch of pictures."""
+
+    def update(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> None:
+        """Add a batch of pictures."""
+        scores = self.score(result_BCHW, reference_BCHW)
+        self._sum += float(scores.sum())
+        self._count += scores.numel()
+
+    def compute(self) -> float:
+        """Mean over all pictures; NaN when there were none."""
+        return self._sum / self._count if self._count else math.nan
+
+
+class Psnr(MeanMetric):
+    """Mean over pictures of each picture's PSNR in dB."""
+
+    def score(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+        """See `psnr_db`."""
+        return psnr_db(result_BCHW, reference_BCHW)
+
+
+class Ssim(MeanMetric):
+    """Mean over pictures of each picture's SSIM."""
+
+    def score(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+        """See `ssim`."""
+        return ssim(result_BCHW, reference_BCHW)
