@@ -1,0 +1,329 @@
+"""Everything that can change a byte of the result, as plain data.
+
+The bytes of a segment are a function of the source's bytes, the weights and the plan. Probes and
+measurements happen while the plan is made and never after; whoever reads it back, on another day or
+in another process, writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import vsr
+from vsr.config import UpscaleConfig
+from vsr.errors import ConfigError, OpenError
+from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
+from vsr.media.codecs import CONTAINER_FORMATS
+from vsr.media.damage import DamageEvent
+from vsr.media.probe import MediaInfo, probe
+from vsr.media.settings import EncoderSettings, resolve_settings
+from vsr.media.streams import StreamPlan, plan_streams
+from vsr.pipeline.scan import scan
+from vsr.pipeline.timeline import Timeline
+
+PLAN_FORMAT = 1
+_DIGEST_BYTES = 1 << 20
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceDigest(_Frozen):
+    """By what a source is known again."""
+
+    size_bytes: int
+    mtime_ns: int
+    head_sha256: str
+    """Of the first MiB."""
+    tail_sha256: str
+    """Of the last MiB."""
+
+
+class ModelPlan(_Frozen):
+    """Which network, with which weights."""
+
+    id: str
+    """Of the catalogue."""
+    file: Path | None = None
+    """A weight file of the user's; None for shipped weights and models without."""
+    scale: int
+    chunk: int
+    context: int
+    weights_sha256: str | None
+    """None for models without weights."""
+    seed: int
+
+
+class ComputePlan(_Frozen):
+    """Where and in which number format the network runs."""
+
+    device: str
+    device_class: str
+    dtype: str
+    """Of the convolutions: `float32` or `bfloat16`. Colour is float32 always."""
+
+
+class Segment(_Frozen):
+    """One piece of the result, encoded by itself: frames `first_frame` and following."""
+
+    index: int
+    first_frame: int
+    timeline: Timeline
+    cuts: tuple[int, ...]
+    """Frames, counted from the segment's first, at which a new shot begins."""
+
+    @property
+    def num_frames(self) -> int:
+        return self.timeline.num_frames
+
+
+class Plan(_Frozen):
+    """One run, from the source's packets to the result's bytes."""
+
+    plan_format: int = PLAN_FORMAT
+    versions: dict[str, str]
+    """Of vsr, av and torch."""
+    source_path: Path
+    source: SourceDigest
+    video: VideoInfo
+    decode_threads: int
+    layout_in: PlaneLayout
+    color_in: ColorSpec
+    """How the source's codes are read: as tagged, gaps filled."""
+    model: ModelPlan
+    compute: ComputePlan
+    encoder: EncoderSettings
+    container: str
+    streams: StreamPlan
+    segments: tuple[Segment, ...]
+    queue_frames: int = 8
+    """Frames that may wait between two stages; changes no byte."""
+    notes: tuple[str, ...] = ()
+    """What was guessed, chosen or lost, and why; one sentence each."""
+    damage: tuple[DamageEvent, ...] = ()
+    """What the scan found wrong with the source."""
+
+    @property
+    def num_frames(self) -> int:
+        return sum(segment.num_frames for segment in self.segments)
+
+    def digest(self) -> str:
+        """SHA-256 of all that can change a byte; where the source lies and its date cannot."""
+        text = self.model_dump_json(
+            exclude={
+                "source_path": True,
+                "source": {"mtime_ns"},
+                "model": {"file"},
+                "compute": {"device"},
+                "queue_frames": True,
+                "notes": True,
+                "damage": True,
+            }
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def choose_container(output: Path, config: UpscaleConfig) -> str:
+    """`mkv`, `mp4` or `mov`, by the configuration or else by the output's name.
+
+    Raises:
+        ConfigError: the name tells none of them.
+    """
+    if config.container != "auto":
+        return config.container
+    container = output.suffix.lower().removeprefix(".")
+    if container not in CONTAINER_FORMATS:
+        known = ", ".join(f".{name}" for name in CONTAINER_FORMATS)
+        raise ConfigError(
+            f"cannot tell the container from the output name {output.name!r}",
+            hint=f"use a name that ends in one of {known}",
+        )
+    return container
+
+
+def digest_source(path: Path) -> SourceDigest:
+    """Read what identifies a file: its size, date, head and tail.
+
+    Raises:
+        OpenError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            head = file.read(_DIGEST_BYTES)
+            file.seek(max(0, status.st_size - _DIGEST_BYTES))
+            tail = file.read(_DIGEST_BYTES)
+    except OSError as error:
+        raise OpenError(f"{path} cannot be read: {error.strerror}.") from error
+    return SourceDigest(
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        head_sha256=hashlib.sha256(head).hexdigest(),
+        tail_sha256=hashlib.sha256(tail).hexdigest(),
+    )
+
+
+def make_plan(
+    source: Path,
+    output: Path,
+    config: UpscaleConfig,
+    *,
+    info: MediaInfo | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> Plan:
+    """Decide everything about a run; reads the whole source once, to find shots and times.
+
+    Args:
+        source: the film.
+        output: name of the result; only its suffix matters here.
+        config: what is asked for.
+        info: the source, if it was probed already.
+        on_frame: called while scanning with the number of frames read so far.
+
+    Raises:
+        ConfigError: what is asked for contradicts itself or the source.
+        MediaError: the source cannot be used.
+        ModelError: the model cannot be used.
+        DeviceError: the device is not there.
+    """
+    container = choose_container(output, config)
+    info = info or probe(source)
+    model, compute, notes = _plan_model(config)
+    video = info.video
+    # Here, because a bad source should be refused before torch has been loaded.
+    from vsr.color import complete
+
+    color_in, guesses = complete(video.color, video.width, video.height, video.layout)
+    width, height = video.width * model.scale, video.height * model.scale
+    encoder = resolve_settings(
+        codec=config.codec,
+        crf=config.crf,
+        encoder_preset=config.encoder_preset,
+        profile=None,
+        info=video,
+        color=color_in,
+        width=width,
+        height=height,
+        threads=config.threads or encoder_threads(height),
+        container=container,
+    )
+    streams = plan_streams(info, container)
+    found = scan(
+        source,
+        video,
+        decode_threads=config.threads or decoder_threads(video.height),
+        on_frame=on_frame,
+    )
+    return Plan(
+        versions=_versions(),
+        source_path=source.absolute(),
+        source=digest_source(source),
+        video=video,
+        decode_threads=found.decode_threads,
+        layout_in=video.layout,
+        color_in=color_in,
+        model=model,
+        compute=compute,
+        encoder=encoder,
+        container=container,
+        streams=streams,
+        segments=(Segment(index=0, first_frame=0, timeline=found.timeline, cuts=found.cuts),),
+        queue_frames=config.engine.queue_frames,
+        notes=(
+            *info.warnings,
+            *guesses,
+            *encoder.notes,
+            *(f"Lost: {loss}." for loss in (*encoder.losses, *streams.losses)),
+            *notes,
+        ),
+        damage=found.events,
+    )
+
+
+def encoder_threads(height: int) -> int:
+    """Encoder threads for a picture height: more for larger pictures, whatever the machine.
+
+    Encoders write other bytes for other thread counts, so the machine must have no say.
+    """
+    return max(2, min(16, height // 180))
+
+
+def decoder_threads(height: int) -> int:
+    """Decoder threads for a picture height; small pictures decode fastest without handing over."""
+    return max(1, min(8, height // 360))
+
+
+def _plan_model(config: UpscaleConfig) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
+    """Choose network, device and number format; no weights are loaded yet."""
+    import torch
+
+    from vsr.engine.device import device_class, resolve_device
+    from vsr.engine.precision import choose_dtype
+    from vsr.models.catalog import default_model
+    from vsr.models.checkpoint import is_file_name, resolve_spec
+
+    name = config.model or default_model(config.scale)
+    spec = resolve_spec(name)
+    if spec.scale != config.scale:
+        raise ConfigError(
+            f"model {name} enlarges by {spec.scale}, but scale {config.scale} was asked for"
+        )
+    device = resolve_device(config.device)
+    if config.engine.precision == "auto":
+        dtype, reason = choose_dtype(spec, device)
+    else:
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        dtype, reason = wanted[config.engine.precision], "asked for"
+        if spec.weights is None:
+            dtype, reason = torch.float32, "no weights"
+    dtype_name = str(dtype).removeprefix("torch.")
+    model = ModelPlan(
+        id=spec.id,
+        file=Path(name).absolute() if is_file_name(name) else None,
+        scale=spec.scale,
+        chunk=spec.chunk,
+        context=spec.context,
+        weights_sha256=_weights_sha256(name, spec),
+        seed=config.seed,
+    )
+    compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
+    return model, compute, (f"Convolutions run in {dtype_name}: {reason}.",)
+
+
+def _weights_sha256(name: str, spec: Any) -> str | None:
+    """Of the weight file that will be loaded; None for models without.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    from vsr.errors import CheckpointError
+    from vsr.models.catalog import weights_path
+    from vsr.models.checkpoint import is_file_name
+
+    path = Path(name) if is_file_name(name) else weights_path(spec)
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights of {spec.id} are not installed: there is no {path.name} in {path.parent}",
+            hint="train them with `vsr train`, or name another model",
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "vsr": vsr.__version__,
+        "av": version("av"),
+        "torch": version("torch"),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,342 @@
+"""One film, end to end: refuse early, plan, run, join, check, and only then take the final name.
+
+Everything unfinished lies in a work folder beside the output, and nothing at the output's name
+before it is complete and proven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+import vsr
+from vsr.config import UpscaleConfig
+from vsr.errors import CheckFailedError, ConfigError, OpenError, OutputError, OutputExistsError
+from vsr.media.damage import DamageEvent
+from vsr.media.probe import MediaInfo, probe
+from vsr.media.segments import join_segments
+from vsr.pipeline.check import CheckResult, check
+from vsr.pipeline.plan import Plan, choose_container, make_plan
+from vsr.pipeline.segment import SegmentResult, run_segment
+from vsr.pipeline.stages import StageClock, StageTimes
+
+__all__ = ["Progress", "UpscaleResult", "run_segment", "upscale"]
+
+logger = logging.getLogger(__name__)
+
+Phase = Literal["scan", "upscale", "join", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    phase: Phase
+    num_done: int = 0
+    """Frames done in this phase."""
+    num_frames: int | None = None
+    """Frames there are; None while nobody knows."""
+    bottleneck: str | None = None
+    """The stage that works longest, while upscaling."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class UpscaleResult(BaseModel):
+    """What a run made, for people and scripts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    result: str
+    frames: int
+    width: int
+    height: int
+    model: str
+    scale: int
+    device: str
+    seconds: float
+    """From start to final name."""
+    fps: float
+    """Frames a second of the upscale proper: scan, join and check left out."""
+    bottleneck: str
+    """`decode`, `infer` or `encode`."""
+    stages: dict[str, float]
+    """Seconds: each stage's busy time, and the phases."""
+    plan: list[dict[str, Any]]
+    """What became of each stream, then what was guessed, chosen or lost."""
+    events: list[dict[str, Any]]
+    """What was wrong with the source and what was done about it."""
+    check: CheckResult
+    digests: dict[str, str]
+
+
+def upscale(
+    source: str | Path,
+    output: str | Path,
+    config: UpscaleConfig | None = None,
+    *,
+    progress: OnProgress | None = None,
+) -> UpscaleResult:
+    """Enlarge a film.
+
+    Args:
+        source: a video file.
+        output: name of the result, ending in .mkv, .mp4 or .mov unless the container is given.
+        config: what is asked for; None takes the defaults.
+        progress: called often, from several threads but never from two at once.
+
+    Returns:
+        What was made and how.
+
+    Raises:
+        ConfigError: what is asked for makes no sense; `output` is `source`.
+        MediaError: the source cannot be used.
+        ModelError, DeviceError: the model or device cannot be used.
+        OutputError: the result cannot be written, or something stands at its name.
+        CheckFailedError: the result is not the same film; it is kept as NAME.rejected.EXT.
+    """
+    started = time.perf_counter()
+    source, output = Path(source), Path(output)
+    config = config or UpscaleConfig()
+    tell = progress or (lambda _: None)
+    choose_container(output, config)
+    _refuse_same_file(source, output)
+    info = probe(source)
+    _refuse_output(output, overwrite=config.overwrite)
+    with _WorkFolder(output) as folder:
+        clock = _PhaseClock()
+        num_declared = info.video.num_frames
+        plan = make_plan(
+            source,
+            output,
+            config,
+            info=info,
+            on_frame=lambda done: tell(Progress("scan", done, num_declared)),
+        )
+        for note in plan.notes:
+            logger.info("%s", note)
+        clock.end("scan")
+        segment = _run(plan, folder, tell)
+        clock.end("upscale")
+        tell(Progress("join", 0, plan.num_frames))
+        joined = _join(plan, info, [segment], folder)
+        clock.end("join")
+        tell(Progress("check", 0, plan.num_frames))
+        proof = check(source, joined, plan=plan)
+        clock.end("check")
+        if not proof.ok:
+            _reject(joined, output, proof)
+        result_sha256 = _sha256(joined)
+        _take_name(joined, output, overwrite=config.overwrite)
+    return UpscaleResult(
+        source=str(source),
+        result=str(output),
+        frames=plan.num_frames,
+        width=plan.encoder.width,
+        height=plan.encoder.height,
+        model=plan.model.id,
+        scale=plan.model.scale,
+        device=plan.compute.device,
+        seconds=round(time.perf_counter() - started, 3),
+        fps=round(plan.num_frames / max(segment.times.wall_s, 1e-9), 3),
+        bottleneck=segment.times.bottleneck,
+        stages=_stage_seconds(segment.times, clock),
+        plan=[
+            *(action.model_dump() for action in plan.streams.actions),
+            *({"note": note} for note in plan.notes),
+        ],
+        events=[_event(event, plan) for event in segment.damage],
+        check=proof,
+        digests=_digests(plan, result_sha256),
+    )
+
+
+class _PhaseClock:
+    """Seconds of each phase, one after the other."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, phase: Phase) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._last
+        self._last = now
+
+
+def _stage_seconds(times: StageTimes, clock: _PhaseClock) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in {**times.busy_s, **clock.seconds}.items()}
+
+
+def _run(plan: Plan, folder: Path, tell: OnProgress) -> SegmentResult:
+    """Run the plan's segment and report what it does."""
+
+    def on_frame(num_done: int, clock: StageClock) -> None:
+        tell(Progress("upscale", num_done, plan.num_frames, clock.times().bottleneck))
+
+    return run_segment(plan, 0, folder, on_frame=on_frame)
+
+
+def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Path) -> Path:
+    """Put the segments and everything else of the source into one file."""
+    joined = folder / f"joined.{plan.container}.part"
+    join_segments(
+        [segment.path for segment in segments],
+        [pts for part in plan.segments for pts in part.timeline.pts()],
+        [ticks for part in plan.segments for ticks in part.timeline.durations()],
+        source=plan.source_path,
+        info=info,
+        plan=plan.streams,
+        settings=plan.encoder,
+        output=joined,
+        container=plan.container,
+        metadata=_provenance(plan),
+    )
+    return joined
+
+
+def _provenance(plan: Plan) -> dict[str, str]:
+    """Tags that say how the result was made."""
+    made_with = f"vsr {vsr.__version__}; {plan.model.id}"
+    if plan.model.weights_sha256 is not None:
+        made_with += f"; weights {plan.model.weights_sha256[:16]}"
+    return {"VSR": f"{made_with}; plan {plan.digest()[:16]}"}
+
+
+def _digests(plan: Plan, result_sha256: str) -> dict[str, str]:
+    digests = {
+        "plan": plan.digest(),
+        "source_head": plan.source.head_sha256,
+        "source_tail": plan.source.tail_sha256,
+        "result": result_sha256,
+    }
+    if plan.model.weights_sha256 is not None:
+        digests["weights"] = plan.model.weights_sha256
+    return digests
+
+
+def _event(event: DamageEvent, plan: Plan) -> dict[str, Any]:
+    """A damage event with its place in seconds."""
+    base = plan.video.time_base
+
+    def seconds(pts: int | None) -> float | None:
+        return None if pts is None else round(float(pts * base), 3)
+
+    return {
+        "kind": event.kind,
+        "start_s": seconds(event.start_pts),
+        "end_s": seconds(event.end_pts),
+        "count": event.count,
+        "detail": event.detail,
+    }
+
+
+def _refuse_same_file(source: Path, output: Path) -> None:
+    """Raise unless `output` is another file than `source`, whatever links lead to either."""
+    try:
+        is_same = output.samefile(source)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{output} cannot be looked at: {error.strerror}.") from error
+    if is_same:
+        raise ConfigError(
+            f"the output {str(output)!r} is the source itself", hint="choose another name"
+        )
+
+
+def _refuse_output(output: Path, *, overwrite: bool) -> None:
+    """Raise unless the result may take its name."""
+    if not os.path.lexists(output):
+        return
+    if output.is_dir():
+        raise OutputExistsError(
+            f"{output} is a directory, expected the name of a video file",
+            hint="name a file in it",
+        )
+    if not output.is_file() and not output.is_symlink():
+        raise OutputExistsError(f"{output} is not a regular file", hint="choose another name")
+    if not overwrite:
+        raise OutputExistsError(
+            f"{output} exists already", hint="use --overwrite, or choose another name"
+        )
+
+
+class _WorkFolder:
+    """A folder beside the output for everything unfinished; removed when the run ends."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._path = output.absolute().parent / f".{output.name}.vsr-work"
+
+    def __enter__(self) -> Path:
+        parent = self._path.parent
+        if not parent.is_dir():
+            raise OutputError(f"the folder {str(parent)!r} does not exist", hint="create it first")
+        try:
+            # Left by a run that was killed: nothing in it can be used yet.
+            if self._path.is_dir() and not self._path.is_symlink():
+                shutil.rmtree(self._path)
+            self._path.mkdir(mode=0o700)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write beside {str(self._output)!r}: {error.strerror}",
+                hint="choose a folder you may write to, with space in it",
+            ) from error
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def _take_name(joined: Path, output: Path, *, overwrite: bool) -> None:
+    """Give the finished file its final name, safely on disk."""
+    try:
+        _sync(joined)
+        if not overwrite and os.path.lexists(output):
+            raise OutputExistsError(f"{output} was made by somebody else in the meantime")
+        joined.replace(output)
+        _sync(output.absolute().parent)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reject(joined: Path, output: Path, proof: CheckResult) -> None:
+    """Keep a result that failed its check under a name that says so, and raise."""
+    rejected = output.with_name(f"{output.stem}.rejected{output.suffix}")
+    joined.replace(rejected)
+    row = proof.failures[0]
+    raise CheckFailedError(
+        f"the result is not the same film: {row.name} is {row.result}, expected {row.source}"
+        f"{f', {row.note}' if row.note else ''}",
+        hint=f"it is kept as {rejected.name}; please report this",
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OpenError(f"{path} cannot be read: {error.strerror}.") from error
