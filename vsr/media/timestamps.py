@@ -65,15 +65,14 @@ class _LocalOrder(Generic[T]):
     def _decide(self, following: int | None) -> Iterator[_Stamped[T]]:
         """Two are held, the second not later than the first; `following` comes after both."""
         first, second = self._held
-        assert first.raw is not None and second.raw is not None
-        fits = second.raw < first.raw and (self._last is None or second.raw > self._last)
-        if fits and following is not None and following > first.raw:
-            self._log.add(
-                KIND_SWAPPED_PTS, second.raw, f"stored as {first.raw} before {second.raw}"
-            )
-            first, second = first._replace(raw=second.raw), second._replace(raw=first.raw)
-        elif fits and following in range(second.raw + 1, first.raw):
-            self._log.add(KIND_OUTLIER_PTS, second.raw, f"the frame before it had {first.raw}")
+        early, late = second.raw, first.raw
+        assert early is not None and late is not None
+        fits = early < late and (self._last is None or early > self._last)
+        if fits and following is not None and following > late:
+            self._log.add(KIND_SWAPPED_PTS, early, f"stored as {late} before {early}")
+            first, second = first._replace(raw=early), second._replace(raw=late)
+        elif fits and following is not None and early < following < late:
+            self._log.add(KIND_OUTLIER_PTS, early, f"the frame before it had {late}")
             first = first._replace(raw=None)
         self._held.clear()
         yield self._pass(first)
