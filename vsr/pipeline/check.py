@@ -15,10 +15,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from vsr.errors import MediaError
+from vsr.media.damage import DamageEvent
 from vsr.media.fingerprint import Fingerprint, fingerprint
 from vsr.media.probe import MediaInfo, StreamInfo, probe
 from vsr.media.reader import FrameReader
 from vsr.pipeline.plan import Plan
+from vsr.pipeline.scan import PICTURE_DAMAGE
 
 _DECODE_THREADS = 4
 _MAX_DRIFT = Fraction(1, 1000)
@@ -56,7 +58,7 @@ class _Film:
 
     info: MediaInfo
     pts: Sequence[int]
-    num_events: int
+    damage: tuple[DamageEvent, ...]
     prints: dict[int, Fingerprint]
 
     @property
@@ -86,7 +88,7 @@ def check(source: Path, result: Path, *, plan: Plan | None = None) -> CheckResul
         return CheckResult(ok=False, rows=(_row("decodes", False, "yes", "no", str(error)),))
     kept = None if plan is None else {a.index for a in plan.streams.actions if a.action == "keep"}
     rows = (
-        _row("decodes", after.num_events == 0, "yes", f"{after.num_events} trouble(s)"),
+        _check_decodes(after),
         _row("frames", len(before.pts) == len(after.pts), len(before.pts), len(after.pts)),
         _check_pts(before, after),
         _check_size(before, after, plan),
@@ -104,17 +106,24 @@ def _read_source(source: Path, plan: Plan | None) -> _Film:
 
 
 def _read(path: Path, info: MediaInfo, pts: list[int] | None) -> _Film:
-    num_events = 0
+    damage: tuple[DamageEvent, ...] = ()
     if pts is None:
         with FrameReader(path, info=info.video, threads=_DECODE_THREADS) as reader:
             pts = [frame.pts for frame in reader]
-            num_events = sum(event.count for event in reader.events)
+            damage = tuple(event for event in reader.events if event.kind in PICTURE_DAMAGE)
     audio = {stream.index for stream in info.streams if stream.kind == "audio"}
-    return _Film(info, pts, num_events, fingerprint(path, audio))
+    return _Film(info, pts, damage, fingerprint(path, audio))
 
 
 def _row(name: str, ok: bool, source: object, result: object, note: str = "") -> CheckRow:
     return CheckRow(name=name, ok=ok, source=str(source), result=str(result), note=note)
+
+
+def _check_decodes(after: _Film) -> CheckRow:
+    """Every packet of the result gives a sound picture."""
+    count = sum(event.count for event in after.damage)
+    note = f"{after.damage[0].kind}: {after.damage[0].detail}" if after.damage else ""
+    return _row("decodes", not count, "yes", f"{count} trouble(s)" if count else "yes", note)
 
 
 def _shift(before: _Film, after: _Film) -> tuple[Fraction, Fraction]:
