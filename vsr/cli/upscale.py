@@ -1,0 +1,175 @@
+"""`vsr upscale IN OUT`: one film."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vsr.cli.console import is_interactive, print_json, say
+from vsr.errors import OutputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from vsr.pipeline.upscale import OnProgress, Progress, UpscaleResult
+
+PERCENT_PER_LINE = 10
+"""Where stderr is no terminal, one line is said each time so much more is done."""
+
+
+@click.command("upscale", short_help="Make a video larger.")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--scale", type=int, help="Enlarge width and height so many times.  [default: 4]")
+@click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
+@click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--codec", help="h264, hevc, av1, ffv1 or prores.  [default: by the source's depth]")
+@click.option("--crf", type=float, help="Constant quality: lower is better and larger.")
+@click.option(
+    "--encoder-preset", metavar="WORD", help="Speed against size, as the encoder says it."
+)
+@click.option("--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@click.option("--json-file", type=click.Path(path_type=Path), help="Write that document to a file.")
+def command(
+    source: Path,
+    output: Path,
+    preset: str | None,
+    sets: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+    json_file: Path | None,
+    **flags: Any,
+) -> None:
+    """Make the video IN larger and write it to OUT (.mkv, .mp4 or .mov).
+
+    Every frame, timestamp, sound track, subtitle, chapter and tag is kept, and checked at the end.
+    Nothing stands at OUT before that. OUT is 4 times as large unless told otherwise.
+    """
+    from vsr.config import resolve_config
+
+    config = resolve_config(preset, {**flags, "overwrite": overwrite or None}, sets)
+    if json_file is not None:
+        _refuse_json_file(json_file, overwrite=config.overwrite)
+    # After the flags are known to be right: this import is the slow one.
+    from vsr.pipeline.upscale import upscale
+
+    with _progress() as progress:
+        result = upscale(source, output, config, progress=progress)
+    document = result.model_dump(mode="json")
+    if json_file is not None:
+        _write_json(json_file, document)
+    if as_json:
+        print_json(document)
+    else:
+        _print_summary(result)
+
+
+def _print_summary(result: UpscaleResult) -> None:
+    """What a person wants to know afterwards."""
+    num_checks = len(result.check.rows)
+    click.echo(f"{result.result}: {result.width}x{result.height}, {result.frames} frames")
+    click.echo(
+        f"{result.model} on {result.device}: {result.seconds:.1f} s, {result.fps:.1f} frames/s "
+        f"(slowest: {result.bottleneck}); the same film by {num_checks} checks"
+    )
+    for entry in result.plan:
+        if "note" in entry:
+            click.echo(f"note: {entry['note']}")
+    for event in result.events:
+        click.echo(f"source: {event['kind']} x{event['count']} at {event['start_s']} s")
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar on a terminal, a line now and then elsewhere."""
+    if not is_interactive():
+        yield _Lines()
+        return
+    bar = _Bar()
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class _Lines:
+    """Say how far the upscale is, every `PERCENT_PER_LINE` percent."""
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+        self._next_percent = PERCENT_PER_LINE
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != "upscale" or not progress.num_frames:
+            return
+        now = time.perf_counter()
+        if self._started is None:
+            self._started = now
+        percent = 100 * progress.num_done // progress.num_frames
+        if percent < self._next_percent:
+            return
+        self._next_percent = percent - percent % PERCENT_PER_LINE + PERCENT_PER_LINE
+        elapsed = now - self._started
+        # The clock starts with the first frame, which therefore does not count.
+        rate = (progress.num_done - 1) / elapsed if elapsed > 0 else 0.0
+        left_s = (progress.num_frames - progress.num_done) / rate if rate else 0.0
+        say(
+            f"{percent:3d} %  {progress.num_done}/{progress.num_frames} frames  "
+            f"{rate:.1f} frames/s  {left_s:.0f} s left  slowest: {progress.bottleneck}"
+        )
+
+
+class _Bar:
+    """A bar for each phase, with rate, time left and the slowest stage."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._make = tqdm
+        self._bar: Any = None
+        self._phase: str | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != self._phase:
+            self.close()
+            self._phase = progress.phase
+            self._bar = self._make(
+                total=progress.num_frames, desc=progress.phase, unit=" frames", leave=False
+            )
+        if progress.bottleneck is not None:
+            self._bar.set_postfix_str(f"slowest: {progress.bottleneck}", refresh=False)
+        self._bar.update(progress.num_done - self._bar.n)
+
+    def close(self) -> None:
+        """Remove what is on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _refuse_json_file(path: Path, *, overwrite: bool) -> None:
+    """Raise now what would only show when the work is done."""
+    if os.path.lexists(path) and (path.is_dir() or not overwrite):
+        raise OutputExistsError(
+            f"{path} exists already", hint="use --overwrite, or choose another name"
+        )
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into the folder {str(folder)!r}", hint="choose another")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
