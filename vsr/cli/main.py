@@ -97,6 +97,7 @@ class LazyGroup(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
+@add_verbosity_options
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vsr.__version__, prog_name="vsr")
 def cli() -> None:
@@ -104,9 +105,6 @@ def cli() -> None:
 
     Progress and messages go to stderr, results to stdout.
     """
-
-
-add_verbosity_options(cli)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
