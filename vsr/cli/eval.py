@@ -1,0 +1,142 @@
+"""`vsr eval`: score models by the published protocols."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vsr.cli.console import print_json, say
+
+if TYPE_CHECKING:
+    from vsr.training.evaluate import Evaluation
+
+
+@click.command("eval")
+@click.option(
+    "--model", "models", multiple=True, required=True, help="Id or weight file; may be repeated."
+)
+@click.option(
+    "--gt",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Ground truth: a folder of folders of frames, of video files, or of stills.",
+)
+@click.option(
+    "--lr",
+    type=click.Path(path_type=Path),
+    help="Small pictures, named as the ground truth; made from it if not given.",
+)
+@click.option(
+    "--degradation",
+    type=click.Choice(["bi"]),
+    default="bi",
+    show_default=True,
+    help="How small pictures are made: bi is MATLAB's bicubic, rounded to 8 bits.",
+)
+@click.option("--scale", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--channel", type=click.Choice(["y", "rgb"]), default="y", show_default=True)
+@click.option(
+    "--crop",
+    type=click.IntRange(min=0),
+    help="Border pixels left out.  [default: 0 for clips, the scale for stills]",
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Score every so many frames; the models see all of them.",
+)
+@click.option("--device", default="auto", envvar="VSR_DEVICE", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Number format of the models.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--json-file", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file."
+)
+def command(
+    models: tuple[str, ...],
+    gt: Path,
+    lr: Path | None,
+    degradation: str,
+    scale: int,
+    channel: str,
+    crop: int | None,
+    every: int,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    json_file: Path | None,
+) -> None:
+    """Score networks by the published protocols.
+
+    Clips: ground truth cropped to a multiple of 12, made small, enlarged whole, compared over all
+    frames; the mean over clips of per-clip means. Stills: cropped to a multiple of the scale.
+    """
+    import torch
+
+    from vsr.engine.device import resolve_device
+    from vsr.training.evaluate import evaluate
+
+    result = evaluate(
+        models,
+        gt,
+        lr=lr,
+        degradation=degradation,
+        scale=scale,
+        channel="rgb" if channel == "rgb" else "y",
+        crop_px=crop,
+        every=every,
+        device=resolve_device(device),
+        dtype=getattr(torch, dtype),
+        progress=lambda model, clip: say(f"{model}: {clip}"),
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.describe(), indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(result.describe())
+    else:
+        click.echo(_table(result))
+
+
+def _table(result: Evaluation) -> str:
+    """Scores as a Markdown table, one row for each model."""
+    protocol = result.protocol
+    names = list(result.rows[0].clips)
+    shown = names if len(names) <= 8 else []
+    lines = [
+        f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
+        f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
+        f"{'clips' if protocol.kind == 'video' else 'stills'}, every {protocol.every} frame(s), "
+        f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
+        "",
+        _line(["model", "PSNR dB", "SSIM", *shown, "ms/frame", "GMAC", "params"]),
+        _line(["---", *["---:"] * (5 + len(shown))]),
+    ]
+    lines += [
+        _line(
+            [
+                row.model,
+                f"{row.psnr:.2f}",
+                f"{row.ssim:.4f}",
+                *(f"{row.clips[name].psnr:.2f}" for name in shown),
+                f"{row.ms_per_frame:.1f}",
+                f"{row.gmac:.2f}",
+                f"{row.params}",
+            ]
+        )
+        for row in result.rows
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

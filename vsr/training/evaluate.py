@@ -1,0 +1,374 @@
+"""Score models on clips and stills by the published protocols.
+
+Video: the ground truth is cropped to a multiple of 12, every frame is made small by MATLAB's
+bicubic with rounding to 8 bits ("BI"), the model sees whole clips in the calls its spec states, the
+result is rounded to 8 bits, and the score is the mean over clips of each clip's mean over frames,
+without cropping a border. Stills: the same with a crop to a multiple of the scale and a border of
+`scale` pixels left out. Luma is BT.601 limited range.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from vsr.errors import ConfigError, OpenError, ShapeError
+from vsr.models.checkpoint import card_of, is_file_name, load_upscaler, resolve_spec
+from vsr.models.cost import count_gmac, count_params
+from vsr.models.image.interpolation import imresize
+from vsr.models.upscaler import ModelSpec, State, Upscaler
+from vsr.quality.metrics import Channel, Psnr, Ssim, prepare, round_to_8_bit
+from vsr.training.clips import Clip, find_clips
+
+DEGRADATIONS = ("bi",)
+Progress = Callable[[str, str], None]
+"""Called with the model and the clip that begins."""
+
+_VIDEO_MULTIPLE = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How a score is made; everything a reader needs to repeat it."""
+
+    kind: Literal["video", "image"]
+    scale: int
+    degradation: str
+    """`bi`, or `given` when the small pictures came from a folder."""
+    channel: Channel
+    crop_px: int
+    every: int
+    """Every so many frames are scored, from the first; the models see all of them."""
+    dtype: str
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipScore:
+    """Mean over the scored frames of one clip, or one still."""
+
+    psnr: float
+    ssim: float
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model's scores and what they cost."""
+
+    model: str
+    clips: dict[str, ClipScore]
+    ms_per_frame: float
+    """Of the model's own calls, the first one left out when there are more."""
+    gmac: float
+    """10^9 multiply-adds per frame of 320x180; see `vsr.models.cost`."""
+    params: int
+
+    @property
+    def psnr(self) -> float:
+        """Mean over clips, dB."""
+        return sum(clip.psnr for clip in self.clips.values()) / len(self.clips)
+
+    @property
+    def ssim(self) -> float:
+        """Mean over clips."""
+        return sum(clip.ssim for clip in self.clips.values()) / len(self.clips)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON. Flicker and LPIPS are not measured yet."""
+        clips = {
+            name: {"psnr": clip.psnr, "ssim": clip.ssim, "frames": clip.frames}
+            for name, clip in self.clips.items()
+        }
+        return {
+            "model": self.model,
+            "psnr": self.psnr,
+            "ssim": self.ssim,
+            "flicker": None,
+            "lpips": None,
+            "ms_per_frame": self.ms_per_frame,
+            "gmac": self.gmac,
+            "params": self.params,
+            "clips": clips,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Scores of several models under one protocol."""
+
+    protocol: Protocol
+    machine: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "protocol": self.protocol.describe(),
+            "machine": self.machine,
+            "rows": [row.describe() for row in self.rows],
+        }
+
+
+class Stopwatch:
+    """Time spent in a model's calls; a context manager entered once for each call."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: list[float] = []
+        self.num_frames: list[int] = []
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._wait()
+        self._start = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        self._wait()
+        self.seconds.append(time.perf_counter() - self._start)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @property
+    def ms_per_frame(self) -> float:
+        """Per written frame; the first call, which warms up, does not count if there are more."""
+        first = 1 if len(self.seconds) > 1 else 0
+        return 1000 * sum(self.seconds[first:]) / sum(self.num_frames[first:])
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    gt: Path,
+    *,
+    lr: Path | None = None,
+    degradation: str = "bi",
+    scale: int = 4,
+    channel: Channel = "y",
+    crop_px: int | None = None,
+    every: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score models on a folder.
+
+    Args:
+        models: ids of the catalogue, or weight files.
+        gt: ground truth: a folder of folders of frames, a folder of video files, a video file, or
+            a folder of stills.
+        lr: small pictures to enlarge, laid out as `gt`; made from `gt` when None.
+        degradation: how they are made.
+        scale: enlargement; every model must have it.
+        channel: score luma or all of RGB.
+        crop_px: border left out of the score; None: 0 for video, `scale` for stills.
+        every: score every so many frames.
+        device: where the models run.
+        dtype: of their weights and frames.
+        progress: told what begins.
+
+    Raises:
+        ConfigError: a model has another scale, or an argument makes no sense.
+        OpenError: there is nothing to score, or a picture cannot be read.
+        ShapeError: small and large pictures do not fit together.
+    """
+    if degradation not in DEGRADATIONS:
+        raise ConfigError(f"Unknown degradation '{degradation}'", hint="use bi, or give --lr")
+    if not models or every < 1:
+        raise ConfigError("An evaluation needs a model, and a frame step of 1 or more")
+    specs = [_spec(model, scale) for model in models]
+    clips = find_clips(gt)
+    small = None if lr is None else _by_name(clips, find_clips(lr), lr)
+    is_video = clips[0].is_video
+    protocol = Protocol(
+        kind="video" if is_video else "image",
+        scale=scale,
+        degradation=degradation if lr is None else "given",
+        channel=channel,
+        crop_px=(0 if is_video else scale) if crop_px is None else crop_px,
+        every=every,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    rows = []
+    for model, spec in zip(models, specs, strict=True):
+        upscaler = load_upscaler(model)
+        gmac, params = _cost(model, upscaler, spec)
+        upscaler.to(device=device, dtype=dtype)
+        stopwatch = Stopwatch(torch.device(device))
+        scores: dict[str, ClipScore] = {}
+        for clip in clips:
+            if progress is not None:
+                progress(str(model), clip.name)
+            scores[clip.name] = _score_clip(
+                upscaler,
+                spec,
+                clip,
+                small[clip.name] if small else None,
+                protocol,
+                stopwatch,
+                dtype,
+            )
+        rows.append(
+            Row(
+                model=str(model),
+                clips=scores,
+                ms_per_frame=stopwatch.ms_per_frame,
+                gmac=gmac,
+                params=params,
+            )
+        )
+    machine = describe_machine(torch.device(device))
+    return Evaluation(protocol=protocol, machine=machine, rows=tuple(rows))
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What the times were measured on."""
+    is_cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+def upscale_clip(
+    model: Upscaler, spec: ModelSpec, frames: Iterable[Tensor], stopwatch: Stopwatch | None = None
+) -> Iterator[Tensor]:
+    """Enlarge the frames of one shot in the calls that a spec states.
+
+    Args:
+        model: on any device.
+        spec: says how many frames a call writes and looks ahead at.
+        frames: (3, H, W) each, in order, dtype and device as the model wants them.
+        stopwatch: measures the calls.
+
+    Yields:
+        (3, sH, sW) for each frame that went in, in order.
+    """
+    held: list[Tensor] = []
+    state: State | None = None
+
+    def call(num_context: int) -> Iterator[Tensor]:
+        nonlocal state
+        height, width = held[0].shape[-2:]
+        before = model.init_state(1, height, width) if state is None else state
+        batch = torch.stack(held)[None]
+        with torch.no_grad(), stopwatch or nullcontext():
+            written, state = model.upscale(batch, before, num_context)
+        if stopwatch is not None:
+            stopwatch.num_frames.append(written.shape[1])
+        yield from written[0]
+
+    for frame in frames:
+        held.append(frame)
+        if len(held) == spec.chunk + spec.context:
+            yield from call(spec.context)
+            del held[: spec.chunk]
+    if held:
+        yield from call(0)
+
+
+def _score_clip(
+    model: Upscaler,
+    spec: ModelSpec,
+    clip: Clip,
+    small: Clip | None,
+    protocol: Protocol,
+    stopwatch: Stopwatch,
+    dtype: torch.dtype,
+) -> ClipScore:
+    """Run one model over one clip; holds no more frames than a call needs."""
+    waiting: deque[Tensor] = deque()
+
+    def inputs() -> Iterator[Tensor]:
+        for reference, picture in _pairs(clip, small, protocol):
+            waiting.append(reference)
+            yield picture.to(stopwatch.device, dtype)
+
+    psnr, ssim = Psnr(), Ssim()
+    num_scored = 0
+    for index, result in enumerate(upscale_clip(model, spec, inputs(), stopwatch)):
+        reference = waiting.popleft()
+        if index % protocol.every:
+            continue
+        pair = (
+            prepare(round_to_8_bit(image)[None], protocol.channel, protocol.crop_px)
+            for image in (result.float(), reference.to(result.device))
+        )
+        result_BCHW, reference_BCHW = pair
+        psnr.update(result_BCHW, reference_BCHW)
+        ssim.update(result_BCHW, reference_BCHW)
+        num_scored += 1
+    return ClipScore(psnr=psnr.compute(), ssim=ssim.compute(), frames=num_scored)
+
+
+def _pairs(clip: Clip, small: Clip | None, protocol: Protocol) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ground truth and input of each frame, (3, H, W) float32 in [0, 1], whole 8-bit codes."""
+    scale = protocol.scale
+    multiple = _VIDEO_MULTIPLE if protocol.kind == "video" else scale
+    if small is None:
+        for picture in clip.pictures():
+            reference = crop_to(picture, multiple)
+            yield reference, round_to_8_bit(imresize(reference, scale=1 / scale))
+        return
+    for reference, picture in zip_longest(clip.pictures(), small.pictures()):
+        if reference is None or picture is None:
+            raise ShapeError(f"'{clip.name}' has not as many small pictures as large ones")
+        height, width = (scale * side for side in picture.shape[-2:])
+        spare = (reference.shape[-2] - height, reference.shape[-1] - width)
+        if not all(0 <= px < max(multiple, scale) for px in spare):
+            raise ShapeError(
+                f"In '{clip.name}' {picture.shape[-1]}x{picture.shape[-2]} times {scale} is not "
+                f"{reference.shape[-1]}x{reference.shape[-2]}"
+            )
+        yield reference[:, :height, :width], picture
+
+
+def crop_to(picture: Tensor, multiple: int) -> Tensor:
+    """Cut rows and columns at the bottom and right until both sides divide by `multiple`.
+
+    Raises:
+        ShapeError: nothing is left.
+    """
+    height, width = (side - side % multiple for side in picture.shape[-2:])
+    if not height or not width:
+        raise ShapeError(f"{tuple(picture.shape[-2:])} is smaller than {multiple} pixels")
+    return picture[..., :height, :width]
+
+
+def _spec(model: str | Path, scale: int) -> ModelSpec:
+    spec = resolve_spec(model)
+    own_scale = spec.params.get("scale", spec.scale)
+    if own_scale != scale:
+        raise ConfigError(f"{model} enlarges by {own_scale}, not by {scale}", hint="see --scale")
+    return spec
+
+
+def _by_name(clips: Sequence[Clip], small: Sequence[Clip], folder: Path) -> dict[str, Clip]:
+    by_name = {clip.name: clip for clip in small}
+    missing = [clip.name for clip in clips if clip.name not in by_name]
+    if missing:
+        raise OpenError(f"{folder} has nothing called '{missing[0]}'", hint="name them as in --gt")
+    return by_name
+
+
+def _cost(model: str | Path, upscaler: Upscaler, spec: ModelSpec) -> tuple[float, int]:
+    card = None if is_file_name(model) else card_of(spec)
+    if card is not None:
+        return card.gmac_180p, card.num_params
+    return count_gmac(upscaler, spec), count_params(cast(nn.Module, upscaler))
