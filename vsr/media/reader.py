@@ -200,7 +200,13 @@ class FrameReader:
         """Record a video that is over long before the container says so."""
         if end is None or self.info.duration_s is None:
             return
-        seconds = float((end - (self.info.start_pts or 0)) * self.info.time_base)
+        # Matroska counts its duration from zero or from the first frame, as its writer pleased.
+        start = (
+            min(0, self.info.start_pts or 0)
+            if self.info.num_frames is None
+            else self.info.start_pts
+        )
+        seconds = float((end - (start or 0)) * self.info.time_base)
         missing = self.info.duration_s - seconds
         if missing > max(1.0, 0.1 * self.info.duration_s):
             self._log.add(
