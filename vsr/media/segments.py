@@ -18,20 +18,18 @@ from pathlib import Path
 from typing import cast
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
-from av.subtitles.stream import SubtitleStream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.errors import EncodeError, OutputError, VsrError
 from vsr.media.codecs import CONTAINER_FORMATS
-from vsr.media.convert import AudioConverter, Converter, SubtitleConverter
 from vsr.media.encoder import sync_file
-from vsr.media.probe import AV_ERRORS, MediaInfo, StreamInfo, open_input
+from vsr.media.matroska import TrackPatch, display_size, patch_tracks, reserve
+from vsr.media.probe import AV_ERRORS, MediaInfo, open_input
 from vsr.media.settings import EncoderSettings
-from vsr.media.streams import StreamPlan, cover_name
+from vsr.media.streams import StreamPlan
 from vsr.media.tags import container_tags
 from vsr.media.timing import (
     MILLISECOND,
@@ -42,6 +40,7 @@ from vsr.media.timing import (
     rescale,
     spread,
 )
+from vsr.media.tracks import Track, add_tracks, label, read_packets, time_base_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,22 +55,6 @@ class JoinSummary:
     """Packets written of every other stream, by source index."""
     notes: tuple[str, ...]
     """What had to be repaired or left out on the way; empty for a clean source."""
-
-
-@dataclass(slots=True)
-class _Track:
-    """One other stream on its way from source to result."""
-
-    index: int
-    target: Stream
-    time_base: Fraction
-    converter: Converter | None = None
-    is_driver: bool = False
-    """Whether its packets say how far the film may be written: audio does, sparse streams don't."""
-    last_dts: int | None = None
-    next_dts: int = 0
-    num_packets: int = 0
-    num_repaired: int = 0
 
 
 @dataclass(slots=True)
@@ -103,7 +86,7 @@ def join_segments(
     """Write the film: pictures from segments, everything else from the source.
 
     The same arguments give the same bytes. In mkv, timestamps are rounded to milliseconds, halves
-    away from zero, and a source that starts before 0 is moved as a whole to start at 0.
+    away from zero, and a film whose pictures start before 0 is moved as a whole to start at 0.
 
     Args:
         segments: as `SegmentEncoder` wrote them, in order.
@@ -128,12 +111,21 @@ def join_segments(
     try:
         with ExitStack() as stack:
             reader = stack.enter_context(open_input(source))
-            writer = stack.enter_context(_open_output(output, container, plan, info, settings))
+            writer = stack.enter_context(
+                _open_output(output, container, plan, info, settings, film)
+            )
             video = _add_video(writer, segments[0], film, settings, info, plan, rate)
-            tracks, notes = _add_tracks(writer, reader, info, plan)
+            tracks = add_tracks(writer, reader, info, plan)
+            notes: list[str] = []
             _describe(writer, info, plan, metadata, notes)
+            if container == "mkv":
+                title = video.metadata.get("title", "")
+                video.metadata["title"] = reserve(title, 1 + len(tracks))
             writer.start_encoding()
             _write(writer, video, film, reader, tracks)
+            video_number = video.index + 1
+        if container == "mkv":
+            patch_tracks(output, _patches(tracks, settings, video_number))
         sync_file(output)
         _sync_folder(output.parent)
         size = output.stat().st_size
@@ -212,11 +204,21 @@ def _read_segment(path: Path) -> tuple[list[int], bytes | None]:
 
 
 def _open_output(
-    output: Path, container: str, plan: StreamPlan, info: MediaInfo, settings: EncoderSettings
+    output: Path,
+    container: str,
+    plan: StreamPlan,
+    info: MediaInfo,
+    settings: EncoderSettings,
+    film: _Film,
 ) -> OutputContainer:
     """The result's container, by explicit format: its temporary name says nothing."""
     options = {"fflags": "+bitexact"}
-    if container != "mkv":
+    if container == "mkv":
+        # Audio that begins before 0 is stored with its codec delay, so nothing needs to move,
+        # unless the pictures themselves begin before 0, which Matroska cannot say.
+        if film.pts[0] >= 0:
+            options["avoid_negative_ts"] = "disabled"
+    else:
         options["movflags"] = "+faststart"
         if plan.use_metadata_keys:
             options["movflags"] += "+use_metadata_tags"
@@ -258,66 +260,8 @@ def _add_video(
     stream.rate = rate
     if info.video.display_matrix is not None:
         stream.set_display_matrix(info.video.display_matrix)
-    _label(stream, info.streams[info.video.stream_index], plan)
+    label(stream, info.streams[info.video.stream_index], plan)
     return stream
-
-
-def _label(target: Stream, source: StreamInfo, plan: StreamPlan) -> None:
-    """Tags and dispositions of one stream."""
-    target.metadata.update(plan.stream_metadata.get(source.index, {}))
-    flags = Disposition(0)
-    for name in source.disposition:
-        flags |= Disposition[name]
-    target.disposition = flags
-
-
-def _add_tracks(
-    writer: OutputContainer, reader: InputContainer, info: MediaInfo, plan: StreamPlan
-) -> tuple[list[_Track], list[str]]:
-    """Every other stream of the result, in the order of the source; attachments come last."""
-    tracks: list[_Track] = []
-    notes: list[str] = []
-    attachments: list[tuple[str, str, bytes]] = []
-    for action in plan.actions:
-        if action.action in ("drop", "video"):
-            continue
-        source = reader.streams[action.index]
-        described = info.streams[action.index]
-        if action.kind == "attachment":
-            held = next(a for a in reader.streams.attachments if a.index == action.index)
-            name = held.metadata.get("filename") or held.name or "attachment"
-            attachments.append((name, held.mimetype or "application/octet-stream", held.data))
-            continue
-        if action.target_codec == "attachment":
-            attachments.append((*cover_name(described), _read_cover(info.path, action.index)))
-            continue
-        converter: Converter | None = None
-        if action.action == "convert" and action.kind == "audio":
-            converter = AudioConverter(writer, cast(AudioStream, source))
-        elif action.action == "convert":
-            converter = SubtitleConverter(
-                writer, cast(SubtitleStream, source), action.target_codec or "mov_text"
-            )
-        target = (
-            converter.target if converter else writer.add_stream_from_template(source, opaque=True)
-        )
-        _label(target, described, plan)
-        time_base = converter.time_base if converter else described.time_base or MILLISECOND
-        tracks.append(
-            _Track(action.index, target, time_base, converter, is_driver=action.kind == "audio")
-        )
-    for name, mimetype, data in attachments:
-        writer.add_attachment(name, mimetype, data)
-    return tracks, notes
-
-
-def _read_cover(path: Path, index: int) -> bytes:
-    """The picture of a cover art stream."""
-    with open_input(path) as container:
-        for packet in container.demux(container.streams[index]):
-            if packet.size:
-                return bytes(packet)
-    raise OutputError(f"the cover art of stream {index} has gone from the source")
 
 
 def _describe(
@@ -351,15 +295,15 @@ def _write(
     video: VideoStream,
     film: _Film,
     reader: InputContainer,
-    tracks: list[_Track],
+    tracks: list[Track],
 ) -> None:
     """Mux all packets, the film's and the others', in order of time."""
     pictures = _pictures(film, video)
     pending = next(pictures, None)
     has_drivers = any(track.is_driver for track in tracks)
-    for track, packet in _others(reader, tracks):
+    for track, packet in read_packets(reader, tracks):
         if track.is_driver or not has_drivers:
-            time = cast(int, packet.dts) * float(_time_base(track.target))
+            time = cast(int, packet.dts) * float(time_base_of(track.target))
             while pending is not None and cast(int, pending.dts) * float(film.time_base) <= time:
                 writer.mux_one(pending)
                 pending = next(pictures, None)
@@ -388,69 +332,20 @@ def _pictures(film: _Film, target: VideoStream) -> Iterator[Packet[Stream]]:
     assert k == len(film.order), "a segment changed while it was read"
 
 
-def _others(
-    reader: InputContainer, tracks: list[_Track]
-) -> Iterator[tuple[_Track, Packet[Stream]]]:
-    """Packets of all other streams, in the order of the source, ready to be muxed."""
-    by_index = {track.index: track for track in tracks}
-    for stream in reader.streams:
-        # The demuxer then skips the source's pictures without reading them.
-        stream.discard = Discard.default if stream.index in by_index else Discard.all
-    wanted = [reader.streams[index] for index in by_index]
-    for packet in reader.demux(wanted) if wanted else ():
-        track = by_index.get(packet.stream_index)
-        if track is None or not packet.size:
-            continue
-        if track.converter is None:
-            yield track, _fit(packet, track)
-            continue
-        for converted in track.converter.convert(packet):
-            yield track, _fit(converted, track)
-    for track in tracks:
-        if track.converter is not None:
-            for converted in track.converter.flush():
-                yield track, _fit(converted, track)
-
-
-def _fit(packet: Packet[Stream], track: _Track) -> Packet[Stream]:
-    """Put a packet into the result's stream and time base.
-
-    Timestamps that are missing or do not rise would end the whole file; they are moved by the
-    least that helps, and counted.
-    """
-    target = _time_base(track.target)
-    dts = packet.dts if packet.dts is not None else packet.pts
-    pts = packet.pts if packet.pts is not None else dts
-    is_repaired = False
-    if dts is None or pts is None:
-        new_dts = new_pts = track.next_dts
-        # Cover art has no time, and needs none.
-        is_repaired = track.target.type != "video"
-    else:
-        new_dts, new_pts = (rescale(t, track.time_base, target) for t in (dts, pts))
-    is_subtitle = track.target.type == "subtitle"
-    if track.last_dts is not None and new_dts + is_subtitle <= track.last_dts:
-        new_dts = track.last_dts + (not is_subtitle)
-        is_repaired = True
-    if new_pts < new_dts:
-        new_pts = new_dts
-        is_repaired = True
-    duration = rescale(packet.duration or 0, track.time_base, target)
-    packet.stream = track.target
-    packet.time_base = target
-    packet.pts, packet.dts, packet.duration = new_pts, new_dts, duration
-    track.last_dts = new_dts
-    track.next_dts = new_dts + max(1, duration)
-    track.num_packets += 1
-    track.num_repaired += is_repaired
-    return packet
-
-
-def _time_base(stream: Stream) -> Fraction:
-    """A stream's time base, of any version of av."""
-    value = stream.time_base
-    assert value is not None
-    return Fraction(value.numerator, value.denominator)
+def _patches(
+    tracks: list[Track], settings: EncoderSettings, video_number: int
+) -> dict[int, TrackPatch]:
+    """What the muxer could not be told, by track number."""
+    patches = {
+        track.number: TrackPatch(codec_delay_ns=track.delay_ns)
+        for track in tracks
+        if track.delay_ns
+    }
+    aspect = settings.sample_aspect_ratio
+    if aspect != 1:
+        size = display_size(settings.width, settings.height, aspect)
+        patches[video_number] = TrackPatch(display_size=size)
+    return patches
 
 
 def _sync_folder(folder: Path) -> None:
