@@ -10,9 +10,11 @@ import logging
 import math
 import os
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+AnyCommand = TypeVar("AnyCommand", bound=click.Command)
 
 _META_KEY = "vsr.verbosity"
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -69,7 +71,7 @@ def configure_logging(level: int) -> None:
         logger.addHandler(StderrHandler())
 
 
-def add_verbosity_options(command: click.Command) -> click.Command:
+def add_verbosity_options(command: AnyCommand) -> AnyCommand:
     """Give a command, and the commands in it, -v and -q; both count wherever they stand."""
     present = {option for param in command.params for option in param.opts}
     if not present & {"-v", "-q"}:

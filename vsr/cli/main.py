@@ -98,7 +98,7 @@ class LazyGroup(click.Group):
 
 
 @add_verbosity_options
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vsr.__version__, prog_name="vsr")
 def cli() -> None:
     """Video super-resolution: the same film comes out, only larger.
