@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
@@ -23,6 +25,8 @@ from vsr.media.probe import configure_decoder, pick_video_stream, to_fraction
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 Parity = Literal["tff", "bff"]
 
@@ -84,14 +88,11 @@ def idet_report(
             graph.link_nodes(
                 graph.add_buffer(template=stream), graph.add("idet"), graph.add("buffersink")
             ).configure()
-            for packet in read_packets(container, stream, lambda error, is_end: None):
-                for frame in _decode_or_skip(packet):
-                    num_frames += 1
-                    num_flagged += bool(frame.interlaced_frame)
-                    graph.vpush(frame)
-                    metadata = _last_metadata(graph) or metadata
-                if num_frames >= max_frames:
-                    break
+            for frame in islice(_pictures(container, stream), max_frames):
+                num_frames += 1
+                num_flagged += bool(frame.interlaced_frame)
+                graph.vpush(frame)
+                metadata = _last_metadata(graph) or metadata
             graph.vpush(None)
             metadata = _last_metadata(graph) or metadata
         except AV_ERRORS as error:
@@ -113,13 +114,14 @@ def idet_report(
     )
 
 
-def _decode_or_skip(packet: Any) -> list[VideoFrame]:
-    """A damaged picture says nothing about interlacing; the reader reports it when it counts."""
-    try:
-        frames: list[VideoFrame] = packet.decode()
-    except AV_ERRORS:
-        return []
-    return frames
+def _pictures(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """All pictures that can be decoded.
+
+    Damaged ones say nothing about interlacing; the reader reports them when it counts.
+    """
+    for packet in chain(read_packets(container, stream, lambda error, is_end: None), [None]):
+        with suppress(*AV_ERRORS):
+            yield from stream.codec_context.decode(packet)
 
 
 def _last_metadata(graph: Graph) -> dict[str, str]:

@@ -251,6 +251,12 @@ def read_side_data(frame: VideoFrame) -> dict[str, bytes] | None:
         return None
 
 
+def _stream_side_data(stream: VideoStream) -> dict[str, bytes]:
+    """Side data of the stream as a whole, which newer versions of av keep beside the frames."""
+    held = getattr(stream.codec_context, "decoded_side_data", None) or {}
+    return {kind.name: bytes(held[kind]) for kind in held}
+
+
 def _video_info(
     container: InputContainer,
     stream: VideoStream,
@@ -416,7 +422,8 @@ def probe(
             check_coded_size(path, stream, limits)
             configure_decoder(stream, threads=1, limits=limits)
             frame = _first_frame(path, container, stream)
-            video = _video_info(container, stream, frame, read_side_data(frame) or {})
+            side_data = {**_stream_side_data(stream), **(read_side_data(frame) or {})}
+            video = _video_info(container, stream, frame, side_data)
             return MediaInfo(
                 path=path,
                 container=container.format.name,

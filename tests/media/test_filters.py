@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from vsr.errors import DecodeError, NoVideoStreamError
+from vsr.frame import SideData
+from vsr.media.filters import Deinterlacer, idet_report
+from vsr.media.probe import probe
+from vsr.media.reader import FrameReader
+
+
+def scene(time: float, rows: int = 64, columns: int = 64) -> np.ndarray:
+    """A pattern that moves four columns in a unit of time; its edges comb when fields differ."""
+    x = np.arange(columns) - 4 * time
+    y = np.arange(rows)[:, None]
+    return np.rint(128 + 100 * np.sin(x / 4.0) * np.cos(y / 9.0)).astype(np.uint8)
+
+
+def draw(parity: str | None):
+    """A fill function for `make_clip`: progressive, or two fields half a frame apart."""
+
+    def fill(frame: av.VideoFrame, index: int) -> None:
+        picture = scene(index).copy()
+        if parity is not None:
+            late = 1 if parity == "tff" else 0
+            picture[late::2] = scene(index + 0.5)[late::2]
+        for number, plane in enumerate(frame.planes):
+            rows = np.full((plane.height, plane.line_size), 128, np.uint8)
+            if number == 0:
+                rows[:, :64] = picture
+            plane.update(rows.tobytes())
+
+    return fill
+
+
+@pytest.fixture
+def clip(make_clip, tmp_path):
+    def make(parity: str | None, frames: int = 16, **options):
+        return make_clip(
+            tmp_path / f"{parity}.mkv", codec="ffv1", height=64, frames=frames, fill=draw(parity),
+            **options,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize("parity", ["tff", "bff"])
+def test_idet_sees_interlacing_that_no_flag_tells(clip, parity):
+    report = idet_report(clip(parity))
+    assert report.num_frames == 16
+    assert report.num_flagged == 0
+    assert report.parity == parity
+    assert report.interlaced_share > 0.9
+    assert report.num_tff + report.num_bff + report.num_progressive + report.num_undetermined == 16
+
+
+def test_idet_leaves_progressive_alone(clip):
+    report = idet_report(clip(None))
+    assert report.interlaced_share == 0.0
+    assert report.num_progressive >= 14
+
+
+def test_idet_stops_early(clip):
+    assert idet_report(clip("tff"), max_frames=5).num_frames == 5
+
+
+def test_idet_counts_flags(make_clip, tmp_path):
+    path = make_clip(
+        tmp_path / "a.mkv", codec_options={"x264-params": "tff=1:log-level=none"}, frames=6
+    )
+    assert idet_report(path).num_flagged == 6
+
+
+def test_idet_needs_pictures(make_clip, tmp_path):
+    with pytest.raises(NoVideoStreamError):
+        idet_report(make_clip(tmp_path / "a.mp4", video=False, audio=("aac",)))
+    broken = make_clip(tmp_path / "b.mp4", frames=3)
+    with av.open(str(broken)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(broken.read_bytes())
+    for position, size in packets:
+        data[position : position + size] = bytes(size)
+    broken.write_bytes(data)
+    with pytest.raises(DecodeError):
+        idet_report(broken)
+
+
+def combing(picture: np.ndarray) -> float:
+    """Energy that alternates from row to row."""
+    rows = picture.astype(np.float64)
+    return float(np.abs(rows[:-2] - 2 * rows[1:-1] + rows[2:]).mean())
+
+
+def deinterlace(path, **options):
+    info = probe(path).video
+    filter_ = Deinterlacer(info, **options)
+    with FrameReader(path) as reader:
+        source = list(reader)
+    out = [done for frame in source for done in filter_.push(frame)]
+    return source, out + filter_.flush(), filter_
+
+
+@pytest.mark.parametrize("parity", ["tff", "bff"])
+def test_one_frame_for_each(clip, parity):
+    source, out, filter_ = deinterlace(clip(parity), parity=parity)
+    assert filter_.time_base == Fraction(1, 1000)
+    assert [f.pts for f in out] == [f.pts for f in source]
+    assert [f.duration for f in out] == [f.duration for f in source]
+    assert not any(f.is_interlaced for f in out)
+    progressive = combing(scene(8))
+    middle = slice(2, -2)
+    assert np.mean([combing(f.planes[0]) for f in source[middle]]) > 5 * progressive
+    assert np.mean([combing(f.planes[0]) for f in out[middle]]) < 2 * progressive
+
+
+def test_one_frame_for_each_field(clip):
+    source, out, filter_ = deinterlace(clip("tff"), parity="tff", bob=True)
+    assert filter_.time_base == Fraction(1, 2000)
+    assert [f.pts * filter_.time_base for f in out] == [
+        Fraction(20 * k, 1000) for k in range(2 * len(source))
+    ]
+    for index, frame in list(enumerate(out))[4:-4]:
+        error = np.abs(frame.planes[0].astype(int) - scene(index / 2)).mean()
+        assert error < 2.0, f"field {index} shows another moment"
+
+
+def test_variable_rate_keeps_its_timestamps(clip):
+    pts = [0, 40, 81, 200, 233, 240, 1000, 1001]
+    path = clip("tff", frames=8, pts=pts, time_base=Fraction(1, 1000))
+    _, out, _ = deinterlace(path, parity="tff")
+    assert [f.pts for f in out] == pts
+    _, out, _ = deinterlace(path, parity="tff", bob=True)
+    assert [f.pts for f in out][0::2] == [2 * value for value in pts]
+
+
+def test_what_belongs_to_a_frame_stays_with_it(clip):
+    path = clip("tff", frames=5)
+    info = probe(path).video
+    with FrameReader(path) as reader:
+        source = [
+            replace(f, side_data=(SideData("A53_CC", bytes([k])),), is_corrupt=k == 2)
+            for k, f in enumerate(reader)
+        ]
+    for bob, step in ((False, 1), (True, 2)):
+        filter_ = Deinterlacer(info, parity="tff", bob=bob)
+        out = [d for f in source for d in filter_.push(f)] + filter_.flush()
+        assert [f.side_data for f in out[::step]] == [f.side_data for f in source]
+        assert [f.is_corrupt for f in out[::step]] == [f.is_corrupt for f in source]
+        assert all(f.side_data == () for f in out[1::2]) or not bob
+
+
+def test_frames_without_flag_can_stay_as_they_are(clip):
+    source, out, _ = deinterlace(clip(None), parity="tff", only_flagged=True)
+    for before, after in zip(source, out, strict=True):
+        np.testing.assert_array_equal(before.planes[0], after.planes[0])
+
+
+def test_real_dv_and_xdcam(media_dir):
+    for name in ("interlaced_dv_ntsc.mov", "interlaced_xdcam_1080i50.mov"):
+        assert idet_report(media_dir / name).num_flagged == 25
+        source, out, _ = deinterlace(media_dir / name, parity="bff")
+        assert [f.pts for f in out] == [f.pts for f in source]
+        assert out[0].layout == source[0].layout
