@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsr.cli.console import is_interactive, print_json, say
+from vsr.cli.console import is_interactive, print_json, verbosity
 from vsr.errors import OutputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ def _print_summary(result: UpscaleResult) -> None:
 
 @contextmanager
 def _progress() -> Iterator[OnProgress]:
-    """A bar on a terminal, a line now and then elsewhere."""
+    """A bar on a terminal, a line now and then elsewhere, nothing with -q."""
+    # Decided here: progress arrives in other threads, where click does not know the command.
+    if verbosity() < 0:
+        yield lambda _: None
+        return
     if not is_interactive():
         yield _Lines()
         return
@@ -121,9 +125,10 @@ class _Lines:
         # The clock starts with the first frame, which therefore does not count.
         rate = (progress.num_done - 1) / elapsed if elapsed > 0 else 0.0
         left_s = (progress.num_frames - progress.num_done) / rate if rate else 0.0
-        say(
+        click.echo(
             f"{percent:3d} %  {progress.num_done}/{progress.num_frames} frames  "
-            f"{rate:.1f} frames/s  {left_s:.0f} s left  slowest: {progress.bottleneck}"
+            f"{rate:.1f} frames/s  {left_s:.0f} s left  slowest: {progress.bottleneck}",
+            err=True,
         )
 
 

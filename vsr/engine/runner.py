@@ -29,7 +29,7 @@ class _Waiting:
 
     frame: Frame
     """The source frame without its planes, which are freed as soon as they are converted."""
-    rgb_3HW: Tensor  # noqa: N815
+    rgb_3HW: Tensor
 
 
 class Runner:

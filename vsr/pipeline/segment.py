@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsr.engine.waiting import wait_passively
 from vsr.errors import DecodeError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
@@ -59,6 +60,7 @@ def run_segment(
         DecodeError: the source no longer gives the frames that the plan lists.
         VsrError: a stage failed; a note says which and at which frame.
     """
+    wait_passively()
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 import vsr
 from vsr.config import UpscaleConfig
+from vsr.engine.waiting import wait_passively
 from vsr.errors import CheckFailedError, ConfigError, OpenError, OutputError, OutputExistsError
 from vsr.media.damage import DamageEvent
 from vsr.media.probe import MediaInfo, probe
@@ -107,6 +108,7 @@ def upscale(
         CheckFailedError: the result is not the same film; it is kept as NAME.rejected.EXT.
     """
     started = time.perf_counter()
+    wait_passively()
     source, output = Path(source), Path(output)
     config = config or UpscaleConfig()
     tell = progress or (lambda _: None)
