@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vsr.errors import ConfigError, ShapeError
 from vsr.models.upscaler import State
@@ -267,3 +268,29 @@ class Interpolation(nn.Module):
             for frame in frames_BTCHW[:, :kept].flatten(0, 1)
         ]
         return torch.stack(results).view(batch, kept, *results[0].shape), state
+
+
+class PhaseInterpolation(nn.Module):
+    """Enlargement by an integer factor as the s*s phases of a pixel shuffle: a network's skip.
+
+    `pixel_shuffle(phases(x), s)` equals `imresize(x, scale=s)`. The taps stay float32 whatever the
+    module is cast to: 8 bits of mantissa cannot hold the weights of 8-bit pictures.
+
+    Args:
+        scale: integer enlargement.
+        kernel: see `imresize`.
+    """
+
+    def __init__(self, scale: int, kernel: Kernel = "bicubic") -> None:
+        super().__init__()
+        self._taps = phase_kernel(scale, kernel).repeat(3, 1, 1, 1)
+
+    def phases(self, image_BCHW: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 -> (B, 3*s*s, H, W) float32, in channels-last order."""
+        if self._taps.device != image_BCHW.device:
+            self._taps = self._taps.to(image_BCHW.device)
+        padded = pad_symmetric(image_BCHW, self._taps.shape[-1] // 2)
+        # Grouped convolutions are 30 to 60 times faster on a CPU in channels-last order.
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image_BCHW.device.type, enabled=False):
+            return F.conv2d(padded, self._taps, groups=3)

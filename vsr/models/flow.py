@@ -1,0 +1,180 @@
+"""Optical flow and warping.
+
+Convention:
+    `flow_ab` lives on a's grid and says where to sample b: a(p) ~ b(p + flow_ab(p)), with
+    flow = (dx, dy) in pixels of that grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsr.errors import ShapeError
+from vsr.models.layers import compute_dtype
+
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+
+
+def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """Sample an image along a flow field, bilinearly.
+
+    Convention:
+        out(p) = image(p + flow(p)), flow = (dx, dy) in pixels, coordinates clamped to the border.
+
+    Args:
+        image_BCHW: (B, C, H, W), any float dtype, any range, any device.
+        flow_B2HW: (B, 2, H, W) float32 on the same device, in pixels. A bfloat16 grid has 8 bits:
+            at x = 300 its step is 1 to 2 px, so grids are always float32.
+
+    Returns:
+        (B, C, H, W) float32.
+
+    Raises:
+        ShapeError: the two sizes differ.
+    """
+    if image_BCHW.shape[-2:] != flow_B2HW.shape[-2:] or flow_B2HW.shape[1] != 2:
+        raise ShapeError(
+            f"image {tuple(image_BCHW.shape)} and flow {tuple(flow_B2HW.shape)} differ"
+        )
+    height, width = image_BCHW.shape[-2:]
+    flow = flow_B2HW.float()
+    xs = torch.arange(width, device=flow.device, dtype=torch.float32)
+    ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
+    grid_BHW2 = torch.stack(
+        (
+            (xs + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0,
+            (ys + flow[:, 1]) * (2.0 / max(height - 1, 1)) - 1.0,
+        ),
+        dim=-1,
+    )
+    return F.grid_sample(
+        image_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="border", align_corners=True
+    )
+
+
+def luma(rgb_BCHW: Tensor) -> Tensor:
+    """(B, 3, H, W) RGB -> (B, 1, H, W) BT.601 luma of the same dtype and range."""
+    red, green, blue = LUMA_WEIGHTS
+    return red * rgb_BCHW[:, 0:1] + green * rgb_BCHW[:, 1:2] + blue * rgb_BCHW[:, 2:3]
+
+
+class FlowNet(nn.Module):
+    """A small coarse-to-fine flow network on luma at half resolution.
+
+    After SPyNet (Ranjan and Black, 2017, arXiv 1611.00850, section 3): each level warps the second
+    picture by the flow so far and adds a residual. What differs: 3x3 convolutions, luma only, and
+    every level computes at half of its picture's resolution on the pixel-unshuffled samples, which
+    keeps the sub-pixel information of the full picture at a quarter of the cost.
+
+    Args:
+        num_channels: width of the hidden layers.
+        num_levels: levels of the pyramid; motion of about 2 px at the coarsest level's picture,
+            2^num_levels px at the finest, is in reach.
+    """
+
+    SEARCH = 1
+    """Radius of the matching costs, in samples of a level's grid."""
+
+    def __init__(self, num_channels: int = 32, num_levels: int = 4) -> None:
+        super().__init__()
+        self.num_levels = num_levels
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(10 + (2 * self.SEARCH + 1) ** 2, num_channels, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(num_channels, num_channels, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(num_channels, num_channels, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(num_channels, 2, 3, padding=1),
+            )
+            for _ in range(num_levels)
+        )
+        # torch's default scale shrinks a signal to a tenth over four layers: training would spend
+        # its first minutes growing it back.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.out_channels != 2:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, ref_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:
+        """Flow on the grid of `ref` that says where to sample `other`.
+
+        Args:
+            ref_BCHW: (B, 3, H, W) RGB, nominally [0, 1], any float dtype.
+            other_BCHW: the same shape.
+
+        Returns:
+            (B, 2, H, W) float32, pixels.
+        """
+        height, width = ref_BCHW.shape[-2:]
+        return _upsample2(self._grid_flows(ref_BCHW, other_BCHW)[-1])[..., :height, :width]
+
+    def pyramid(self, ref_BCHW: Tensor, other_BCHW: Tensor) -> list[Tensor]:
+        """Flow after every level, coarsest first, each at full size in full-size pixels."""
+        height, width = ref_BCHW.shape[-2:]
+        flows = []
+        for index, flow_B2hw in enumerate(self._grid_flows(ref_BCHW, other_BCHW)):
+            for _ in range(self.num_levels - index):
+                flow_B2hw = _upsample2(flow_B2hw)
+            flows.append(2.0 ** (self.num_levels - 1 - index) * flow_B2hw[..., :height, :width])
+        return flows
+
+    def _grid_flows(self, ref_BCHW: Tensor, other_BCHW: Tensor) -> list[Tensor]:
+        """Flow after every level, on that level's half-size grid, in its picture's pixels."""
+        refs = self._luma_pyramid(ref_BCHW)
+        others = self._luma_pyramid(other_BCHW)
+        batch, _, height, width = refs[-1].shape
+        flow_B2hw = refs[-1].new_zeros(batch, 2, height // 2, width // 2)
+        flows = []
+        for index, level in enumerate(self.levels):
+            ref, other = refs[-1 - index], others[-1 - index]
+            if index:
+                flow_B2hw = 2.0 * _upsample2(flow_B2hw)
+            # Each level learns its own residual: gradients through the chain of warps are chaotic.
+            flow_B2hw = flow_B2hw.detach()
+            ref4 = F.pixel_unshuffle(ref, 2)
+            warped4 = F.pixel_unshuffle(warp(other, _upsample2(flow_B2hw)), 2)
+            costs = _matching_costs(ref4, warped4, self.SEARCH)
+            features = torch.cat((ref4, warped4, costs, flow_B2hw), dim=1)
+            features = features.to(compute_dtype(level), memory_format=torch.channels_last)
+            flow_B2hw = flow_B2hw + level(features).float()
+            flows.append(flow_B2hw)
+        return flows
+
+    def _luma_pyramid(self, rgb_BCHW: Tensor) -> list[Tensor]:
+        """Luma at full, half, quarter ... resolution, finest first, padded to fit all levels."""
+        height, width = rgb_BCHW.shape[-2:]
+        multiple = 2**self.num_levels
+        y = luma(rgb_BCHW.float()) - 0.5
+        y = F.pad(y, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        pictures = [y]
+        for _ in range(self.num_levels - 1):
+            pictures.append(F.avg_pool2d(pictures[-1], 2))
+        return pictures
+
+
+def _upsample2(x_BCHW: Tensor) -> Tensor:
+    return F.interpolate(x_BCHW, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor:
+    """How well each shift of up to `radius` samples matches: (B, (2 radius + 1)^2, H, W).
+
+    Mean absolute difference over the channels and a 3x3 window, over its mean over all shifts, so
+    that contrast does not matter; 0 is a perfect match, 1 an average one.
+    """
+    height, width = ref_BCHW.shape[-2:]
+    padded = F.pad(other_BCHW, (radius,) * 4, mode="replicate")
+    shifts = range(2 * radius + 1)
+    costs = torch.cat(
+        [
+            (ref_BCHW - padded[..., y : y + height, x : x + width]).abs().mean(1, keepdim=True)
+            for y in shifts
+            for x in shifts
+        ],
+        dim=1,
+    )
+    costs = F.avg_pool2d(costs, 3, stride=1, padding=1, count_include_pad=False)
+    return costs / (costs.mean(dim=1, keepdim=True) + 1e-3)

@@ -1,0 +1,1 @@
+"""Multi-frame models: detail comes from the neighbouring frames."""

@@ -1,0 +1,222 @@
+"""Training material: decoded once into one flat file, then cropped from memory.
+
+A store is a folder with `frames.u8` (RGB samples of all clips, one after another) and `index.json`.
+It is mapped, not read, so that several runs share one copy in the page cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsr.errors import ConfigError
+from vsr.training import degrade
+from vsr.training.motion import exact_flow, random_scene, render, uniform
+
+INDEX = "index.json"
+FRAMES = "frames.u8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One clip or photograph of a store."""
+
+    name: str
+    group: str
+    """Clips of one origin; sampling keeps a large group from drowning the others."""
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3) RGB, a view into the store."""
+
+
+class FrameStore:
+    """Clips and photographs in memory order, read through a memory map.
+
+    Args:
+        folder: as written by `training.prepare.build_store`.
+
+    Raises:
+        ConfigError: the folder is no store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            entries: list[dict[str, Any]] = json.loads((folder / INDEX).read_text("utf-8"))
+            data = np.memmap(folder / FRAMES, dtype=np.uint8, mode="r")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder} is no training store: {error}") from error
+        self.clips: list[Clip] = []
+        for entry in entries:
+            shape = (entry["frames"], entry["height"], entry["width"], 3)
+            start = entry["offset"]
+            frames = data[start : start + int(np.prod(shape))].reshape(shape)
+            self.clips.append(Clip(name=entry["name"], group=entry["group"], frames=frames))
+
+    @property
+    def videos(self) -> list[Clip]:
+        return [clip for clip in self.clips if len(clip.frames) > 1]
+
+    @property
+    def photos(self) -> list[Clip]:
+        return [clip for clip in self.clips if len(clip.frames) == 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Source frames and what they should become."""
+
+    source_BTCHW: Tensor
+    """(B, T, 3, H, W) float32 in [0, 1], on the 8-bit grid."""
+    target_BTCHW: Tensor
+    """(B, T, 3, s*H, s*W) float32 in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBatch:
+    """Pairs of source frames with exact flow between them."""
+
+    ref_BCHW: Tensor
+    other_BCHW: Tensor
+    flow_B2HW: Tensor
+    visible_B1HW: Tensor
+
+
+class Sampler:
+    """Draws random crops; equal seeds draw equal crops.
+
+    Args:
+        store: where from.
+        scale: integer factor of enlargement.
+        crop_px: side of a source crop, pixels.
+        photo_share: share of samples that are camera motion over a photograph.
+        max_speed_px: largest pan of the synthetic camera, source pixels per frame.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        store: FrameStore,
+        *,
+        scale: int,
+        crop_px: int,
+        photo_share: float = 0.5,
+        max_speed_px: float = 5.0,
+        seed: int = 0,
+    ) -> None:
+        self.scale = scale
+        self.crop_px = crop_px
+        self.photo_share = photo_share
+        self.max_speed_px = max_speed_px
+        self.generator = torch.Generator().manual_seed(seed)
+        # Shrinking looks 2s samples around, so crops are taken that much larger and trimmed.
+        self.margin_px = 2 * scale
+        side = crop_px * scale + 2 * self.margin_px
+        self.photos = [c for c in store.photos if min(c.frames.shape[1:3]) >= side]
+        self.videos = [c for c in store.videos if min(c.frames.shape[1:3]) >= side]
+        if not self.photos:
+            self.photo_share = 0.0
+        if not self.videos:
+            self.photo_share = 1.0
+        if not self.photos and not self.videos:
+            raise ConfigError(f"no training picture is as large as {side} x {side} pixels")
+        sizes = Counter(clip.group for clip in self.videos)
+        self._weights = torch.tensor([sizes[c.group] ** -0.5 for c in self.videos])
+
+    def draw(self, batch: int, num_frames: int) -> Batch:
+        """A batch of crops of `num_frames` frames, on the CPU."""
+        targets = torch.stack([self._sample(num_frames) for _ in range(batch)])
+        return self._degrade(targets)
+
+    def draw_flow(self, batch: int) -> FlowBatch:
+        """Pairs under synthetic motion, with their exact flow at the source's resolution."""
+        pairs, flows, masks = [], [], []
+        for _ in range(batch):
+            layers = self._scene(2)
+            side = self.crop_px * self.scale + 2 * self.margin_px
+            pairs.append(render(layers, side, side))
+            flow, visible = exact_flow(layers, 0, 1, self.crop_px, self.crop_px, step=self.scale)
+            flows.append(flow)
+            masks.append(visible)
+        source = self._degrade(torch.stack(pairs)).source_BTCHW
+        return FlowBatch(source[:, 0], source[:, 1], torch.stack(flows), torch.stack(masks))
+
+    def _degrade(self, frames_BTCHW: Tensor) -> Batch:
+        source = degrade.bicubic(frames_BTCHW, self.scale) / 255.0
+        trim, margin = self.margin_px // self.scale, self.margin_px
+        return Batch(
+            source[..., trim:-trim, trim:-trim].contiguous(),
+            (frames_BTCHW[..., margin:-margin, margin:-margin] / 255.0).contiguous(),
+        )
+
+    def _sample(self, num_frames: int) -> Tensor:
+        """(T, 3, side, side) float32 in [0, 255], flipped, turned and reversed at random."""
+        if uniform(self.generator, 0, 1) < self.photo_share:
+            side = self.crop_px * self.scale + 2 * self.margin_px
+            frames = render(self._scene(num_frames), side, side).round_()
+        else:
+            frames = self._video_crop(num_frames)
+        flips = [dim for dim in (-1, -2) if uniform(self.generator, 0, 1) < 0.5]
+        if uniform(self.generator, 0, 1) < 0.5:
+            flips.append(0)
+        if flips:
+            frames = frames.flip(flips)
+        if uniform(self.generator, 0, 1) < 0.5:
+            frames = frames.transpose(-1, -2)
+        return frames
+
+    def _pick(self, count: int) -> int:
+        return int(torch.randint(count, (), generator=self.generator))
+
+    def _video_crop(self, num_frames: int) -> Tensor:
+        clip = self.videos[int(torch.multinomial(self._weights, 1, generator=self.generator))]
+        length, height, width, _ = clip.frames.shape
+        stride = 2 if length >= 2 * num_frames and uniform(self.generator, 0, 1) < 0.15 else 1
+        span = min(length, (num_frames - 1) * stride + 1)
+        start = self._pick(length - span + 1)
+        index = _mirrored(range(start, start + span, stride), num_frames)
+        side = self.crop_px * self.scale + 2 * self.margin_px
+        crops = []
+        for _ in range(2):  # the more detailed of two: flat crops teach nothing
+            top, left = self._pick(height - side + 1), self._pick(width - side + 1)
+            crop = clip.frames[index[0], top : top + side, left : left + side, 1].astype(np.int16)
+            detail = float(np.abs(np.diff(crop, axis=1)).mean())
+            crops.append((detail, top, left))
+        _, top, left = max(crops)
+        frames = np.stack([clip.frames[i, top : top + side, left : left + side] for i in index])
+        return torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+
+    def _scene(self, num_frames: int) -> list[Any]:
+        side = self.crop_px * self.scale + 2 * self.margin_px
+        photos = []
+        for number in range(1 + self._pick(3)):
+            photo = self.photos[self._pick(len(self.photos))].frames[0]
+            height, width = photo.shape[:2]
+            # A window is enough and keeps large photographs out of the arithmetic.
+            window = min(height, width, int(side * (2.2 if number == 0 else 1.2)))
+            top, left = self._pick(height - window + 1), self._pick(width - window + 1)
+            photos.append(
+                torch.from_numpy(photo[top : top + window, left : left + window].copy()).permute(
+                    2, 0, 1
+                )
+            )
+        return random_scene(
+            self.generator,
+            photos,
+            num_frames,
+            size_px=side,
+            max_speed_px=self.max_speed_px * self.scale,
+        )
+
+
+def _mirrored(index: Sequence[int], count: int) -> list[int]:
+    """The first `count` of index, played forth and back for as long as needed."""
+    there_and_back = [*index, *list(index)[-2:0:-1]]
+    return [there_and_back[i % len(there_and_back)] for i in range(count)]

@@ -1,0 +1,323 @@
+"""The training loop: one network, one device, a schedule in wall-clock time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vsr.errors import CheckpointError, ConfigError
+from vsr.models.flow import FlowNet
+from vsr.models.video.flowprop import FlowProp
+from vsr.training.config import TrainConfig
+from vsr.training.data import FrameStore, Sampler
+from vsr.training.losses import charbonnier, endpoint_error, luma_weighted, photometric
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; what a bar or a log shows."""
+
+    step: int
+    elapsed_s: float
+    fraction: float
+    """Done part of the schedule, 0 to 1."""
+    loss: float
+    """Exponential mean."""
+    lr: float
+    source_px_per_s: float
+
+
+def build(config: TrainConfig) -> nn.Module:
+    """The network of a configuration, with random weights."""
+    classes: dict[str, Callable[..., nn.Module]] = {"flowprop": FlowProp, "flow": FlowNet}
+    params = dict(config.model.params)
+    if config.model.family == "flowprop":
+        params["scale"] = config.data.scale
+    try:
+        return classes[config.model.family](**params)
+    except TypeError as error:
+        raise ConfigError(f"[model.params] do not fit {config.model.family}: {error}") from error
+
+
+class Ema:
+    """Exponential mean of the weights; early steps count as if the mean had always run."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = deepcopy(module).requires_grad_(False)
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9.0))
+        for mean, value in zip(self.module.parameters(), module.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+
+class Trainer:
+    """State of a run. Everything that a later step depends on is in `state_dict`.
+
+    Args:
+        config: what to train.
+        store: what to train on.
+        folder: where checkpoints and scalars go.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, config: TrainConfig, store: FrameStore, folder: Path, device: torch.device
+    ) -> None:
+        self.config, self.folder, self.device = config, folder, device
+        torch.manual_seed(config.seed)
+        network = build(config)
+        _initialise(network, config)
+        self.network = network.to(device).train()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = Ema(self.network, config.optimizer.ema)
+        data = config.data
+        self.sampler = Sampler(
+            store,
+            scale=data.scale,
+            crop_px=data.crop_px,
+            photo_share=data.photo_share,
+            max_speed_px=data.max_speed_px,
+            seed=config.seed,
+        )
+        flow = [p for n, p in self.network.named_parameters() if n.startswith("flow.")]
+        rest = [p for n, p in self.network.named_parameters() if not n.startswith("flow.")]
+        self.optimizer = torch.optim.Adam(
+            [{"params": rest, "ratio": 1.0}]
+            + ([{"params": flow, "ratio": config.optimizer.flow_lr_ratio}] if flow else []),
+            lr=config.optimizer.lr,
+            betas=(0.9, 0.99),
+        )
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.loss = math.nan
+        self.pixels = 0
+
+    # -- schedule -----------------------------------------------------------------------------
+
+    @property
+    def fraction(self) -> float:
+        schedule = self.config.schedule
+        if schedule.steps is not None:
+            return min(1.0, self.step / schedule.steps)
+        return min(1.0, self.elapsed_s / (60 * schedule.minutes))
+
+    def _set_rates(self) -> float:
+        options, done = self.config.optimizer, self.fraction
+        warm = min(1.0, (done + 1e-3) / options.warmup) if options.warmup else 1.0
+        lr = options.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-7
+        for group in self.optimizer.param_groups:
+            frozen = group["ratio"] != 1.0 and done < options.flow_frozen
+            group["lr"] = 0.0 if frozen else lr * group["ratio"]
+        return lr
+
+    def _num_frames(self) -> int:
+        parts = self.config.data.num_frames
+        return parts[min(len(parts) - 1, int(self.fraction * len(parts)))]
+
+    # -- one step -----------------------------------------------------------------------------
+
+    def train_step(self) -> Progress:
+        """Draw, compute, update."""
+        started = time.monotonic()
+        lr = self._set_rates()
+        enabled = self.config.precision == "bf16"
+        loss, pixels = (
+            self._flow_loss(enabled) if isinstance(self.network, FlowNet) else self._loss(enabled)
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.ema.update(self.network)
+        else:
+            log.warning("step %d: gradient is not finite, step left out", self.step)
+        value = float(loss.detach())
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+        self.step += 1
+        seconds = time.monotonic() - started
+        self.elapsed_s += seconds
+        return Progress(self.step, self.elapsed_s, self.fraction, self.loss, lr, pixels / seconds)
+
+    def _loss(self, bf16: bool) -> tuple[Tensor, int]:
+        batch = self.sampler.draw(self.config.data.batch, self._num_frames())
+        source = batch.source_BTCHW.to(self.device, non_blocking=True)
+        target = batch.target_BTCHW.to(self.device, non_blocking=True)
+        assert isinstance(self.network, FlowProp)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            state = self.network.init_state(source.shape[0], *source.shape[-2:])
+            result, _ = self.network.upscale(source, state)
+        return charbonnier(luma_weighted(result - target)), source[:, :, 0].numel()
+
+    def _flow_loss(self, bf16: bool) -> tuple[Tensor, int]:
+        """Endpoint error on synthetic pairs plus photometric error on pairs of real video."""
+        assert isinstance(self.network, FlowNet)
+        batch = self.sampler.draw_flow(self.config.data.batch)
+        ref, other, truth, visible = (
+            t.to(self.device)
+            for t in (batch.ref_BCHW, batch.other_BCHW, batch.flow_B2HW, batch.visible_B1HW)
+        )
+        pairs = torch.cat((ref, other)), torch.cat((other, ref))
+        if self.sampler.videos:
+            share, self.sampler.photo_share = self.sampler.photo_share, 0.0
+            real = self.sampler.draw(max(1, self.config.data.batch // 2), 2)
+            self.sampler.photo_share = share
+            pair = real.source_BTCHW.to(self.device)
+            pairs = torch.cat((ref, pair[:, 0])), torch.cat((other, pair[:, 1]))
+        count = len(ref)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            flows = self.network.pyramid(*pairs)
+        loss = sum(
+            (
+                weight * endpoint_error(flow[:count], truth, visible)
+                for weight, flow in zip(_level_weights(len(flows)), flows, strict=True)
+            ),
+            start=ref.new_zeros(()),
+        )
+        loss = loss + 0.5 * photometric(pairs[0][count:], pairs[1][count:], flows[-1][count:])
+        return loss, pairs[0][:, 0].numel()
+
+    # -- what is on disk ----------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then rename."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / (CHECKPOINT + ".part")
+        torch.save(self.state_dict(), temporary)
+        temporary.replace(self.folder / CHECKPOINT)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later step depends on."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "network": self.network.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "ema_steps": self.ema.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "loss": self.loss,
+        }
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the folder.
+
+        Raises:
+            CheckpointError: there is none, or it is of another configuration.
+        """
+        path = self.folder / CHECKPOINT
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+        if state["config"]["model"] != self.config.model_dump(mode="json")["model"]:
+            raise CheckpointError(f"{path} holds another network than the configuration names")
+        self.network.load_state_dict(state["network"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.ema.steps = state["ema_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.generator.set_state(state["sampler"].cpu())
+        torch.set_rng_state(state["torch"].cpu())
+        self.step, self.elapsed_s, self.loss = state["step"], state["elapsed_s"], state["loss"]
+
+
+def _level_weights(count: int) -> list[float]:
+    """The finest level counts fully, each coarser one half of the next."""
+    return [0.5 ** (count - 1 - index) for index in range(count)]
+
+
+def _initialise(network: nn.Module, config: TrainConfig) -> None:
+    for name, target in (("weights", network), ("flow", getattr(network, "flow", None))):
+        path = getattr(config.init, name)
+        if path is None:
+            continue
+        if target is None:
+            raise ConfigError(f"[init] {name} is set, but the network has none")
+        try:
+            target.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"[init] {name} = {path} does not fit: {error}") from error
+
+
+@contextmanager
+def _scalars(folder: Path) -> Iterator[Callable[[Progress], None]]:
+    """TensorBoard scalars where the extra is installed; nothing, and said so, where it is not."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("tensorboard is not installed: no scalars (pip install 'vsr[train]')")
+        yield lambda progress: None
+        return
+    writer = SummaryWriter(str(folder))
+
+    def write(progress: Progress) -> None:
+        for key, value in asdict(progress).items():
+            if key not in ("step", "elapsed_s"):
+                writer.add_scalar(key, value, progress.step)
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+def train(
+    config: TrainConfig,
+    store: FrameStore,
+    folder: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> nn.Module:
+    """Run the schedule to its end and return the mean weights.
+
+    Args:
+        config: what to train.
+        store: what to train on.
+        folder: where checkpoints and scalars go.
+        device: where to compute.
+        resume: go on from the checkpoint in `folder`.
+        progress: called after every step.
+
+    Raises:
+        CheckpointError: see `Trainer.resume`.
+    """
+    trainer = Trainer(config, store, folder, device)
+    if resume:
+        trainer.resume()
+    saved_s = trainer.elapsed_s
+    with _scalars(folder) as write:
+        while trainer.fraction < 1.0:
+            state = trainer.train_step()
+            if progress is not None:
+                progress(state)
+            if state.step % 50 == 0:
+                write(state)
+            if trainer.elapsed_s - saved_s > 60 * config.schedule.checkpoint_minutes:
+                trainer.save()
+                saved_s = trainer.elapsed_s
+        trainer.save()
+    return trainer.ema.module
