@@ -37,8 +37,8 @@ from vsr.media.probe import (
     configure_decoder,
     pick_video_stream,
     probe,
-    read_side_data,
 )
+from vsr.media.sidedata import read_side_data
 from vsr.media.timestamps import TimestampRepair
 
 if TYPE_CHECKING:
