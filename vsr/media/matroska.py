@@ -26,7 +26,7 @@ from vsr.errors import OutputError
 
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 _NUMBER, _NAME, _CODEC_DELAY = 0xD7, 0x536E, 0x56AA
-_DISPLAY_WIDTH, _DISPLAY_HEIGHT = 0x54B0, 0x54BA
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _VOID, _CRC = 0xEC, 0xBF
 _FILLER = "\x7f"
 _BYTES_PER_TRACK = 24
@@ -115,7 +115,8 @@ def _patch_entry(data: bytes, patches: Mapping[int, TrackPatch]) -> bytes:
             if title:
                 out.append((kind, title))
         elif kind == _VIDEO and patch.display_size is not None:
-            skipped = (_VOID, _DISPLAY_WIDTH, _DISPLAY_HEIGHT)
+            # The muxer says that it does not know the unit; left out, it means pixels.
+            skipped = (_VOID, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
             kept = [(k, v) for k, v in _parse(value) if k not in skipped]
             width, height = patch.display_size
             kept += [(_DISPLAY_WIDTH, _number(width)), (_DISPLAY_HEIGHT, _number(height))]

@@ -198,7 +198,7 @@ def _read_segment(path: Path) -> tuple[list[int], bytes | None]:
                 raise EncodeError(f"segment {path.name} has two frames at one time")
             return times, stream.codec_context.extradata
     except AV_ERRORS as error:
-        if isinstance(error, VsrError):
+        if isinstance(error, EncodeError):
             raise
         raise EncodeError(f"segment {path.name} cannot be read ({error})") from error
 

@@ -1,9 +1,13 @@
-"""Tags: which of the source's are carried over, and which a container can hold (pure)."""
+"""Tags: which of the source's are carried over, and which a container can hold ."""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
+from functools import cache
+
+import av
 
 from vsr.media.probe import MediaInfo
 
@@ -26,6 +30,15 @@ _ITUNES = frozenset(
 
 _MOV_STREAM = frozenset({"language", "title", "name", "handler_name", "creation_time", "timecode"})
 """All that a track of mp4 or mov holds."""
+
+_TERMINOLOGIC = "bod ces cym deu ell eus fas fra hye isl kat mkd mri msa mya nld ron slk sqi zho"
+_BIBLIOGRAPHIC = "tib cze wel ger gre baq per fre arm ice geo mac mao may bur dut rum slo alb chi"
+_OTHER_CODE = {
+    code: other
+    for one, two in zip(_TERMINOLOGIC.split(), _BIBLIOGRAPHIC.split(), strict=True)
+    for code, other in ((one, two), (two, one))
+}
+"""ISO 639-2: the two codes of one language. mov knows one of them at most."""
 
 
 def container_tags(
@@ -71,9 +84,40 @@ def stream_tags(
         if container != "mkv" and name.lower() not in _MOV_STREAM:
             lost.append(key)
             continue
+        if container == "mov" and name.lower() == "language":
+            language = mov_language(value)
+            if language is None:
+                lost.append(f"{key} {value}")
+                continue
+            value = language
         if name.lower() != "timecode":
             kept.setdefault(name, value)
     return kept, lost
+
+
+@cache
+def mov_language(language: str) -> str | None:
+    """How mov spells a language, or None when it has no number for it.
+
+    QuickTime numbers its languages, and FFmpeg writes an unknown one as none at all, so this is
+    found out by writing it.
+    """
+    if language in ("", "und"):
+        return language
+    for candidate in filter(None, (language, _OTHER_CODE.get(language))):
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mov") as trial:
+            stream = trial.add_stream("pcm_s16le", rate=8000)
+            stream.metadata["language"] = candidate
+            silence = av.Packet(bytes(4))
+            silence.pts = silence.dts = 0
+            silence.stream = stream
+            trial.mux_one(silence)
+        buffer.seek(0)
+        with av.open(buffer, format="mov") as written:
+            if any(s.language == candidate for s in written.streams):
+                return candidate
+    return None
 
 
 def timecode_of(info: MediaInfo) -> str | None:
