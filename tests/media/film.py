@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,19 @@ def remake(
     name: str = "film",
     audio: str = "all",
     subs: str = "all",
+    limit: int | None = None,
     **wishes: Any,
 ) -> Film:
-    """Replace the pictures of a source by our pattern, at its own pts, and join."""
+    """Replace the pictures of a source by our pattern, at its own pts, and join.
+
+    Real files may hold a pts twice or out of order; repairing that is the reader's work, so here
+    such pictures are put in order and left out.
+    """
     info = probe(source)
     with av.open(str(source)) as opened:
         stream = opened.streams[info.video.stream_index]
-        decoded = [(f.pts, f.duration) for f in opened.decode(stream)]
+        found = {f.pts: f.duration for f in islice(opened.decode(stream), limit)}
+        decoded = sorted(found.items())
     wishes = {"encoder_preset": "veryfast", **wishes}
     settings = settings_for(info.video, container=container, **wishes)
     made = frames(settings, [p for p, _ in decoded])

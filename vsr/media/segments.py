@@ -7,7 +7,6 @@ says so), interleaved by time, so that memory stays constant whatever the length
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -41,8 +40,6 @@ from vsr.media.timing import (
     spread,
 )
 from vsr.media.tracks import Track, add_tracks, label, read_packets, time_base_of
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

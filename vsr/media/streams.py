@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -338,8 +338,3 @@ def trial_container(container: str) -> Iterator[OutputContainer]:
             logger.debug("closing a refused trial container: %s", error)
         raise
     trial.close()
-
-
-def describe(actions: Iterable[StreamAction], tags: Mapping[str, str]) -> list[str]:
-    """The plan as lines for people."""
-    return [*(str(action) for action in actions), f"tags: {', '.join(sorted(tags)) or 'none'}"]
