@@ -64,8 +64,20 @@ def _flowprop_spec(
     )
 
 
-FLOWPROP_XS_X4 = {"scale": 4, "num_channels": 16, "num_blocks": 3, "direction": "forward"}
-FLOWPROP_S_X4 = {"scale": 4, "num_channels": 32, "num_blocks": 5, "direction": "both"}
+FLOWPROP_XS_X4 = {
+    "scale": 4,
+    "num_channels": 16,
+    "num_blocks": 5,
+    "direction": "forward",
+    "flow_channels": 16,
+}
+FLOWPROP_S_X4 = {
+    "scale": 4,
+    "num_channels": 32,
+    "num_blocks": 5,
+    "direction": "both",
+    "flow_channels": 32,
+}
 _XS_RUN = {"chunk": 8, "context": 1, "warmup": 16}
 _S_RUN = {"chunk": 24, "context": 6, "warmup": 16}
 

@@ -155,7 +155,8 @@ class FlowProp(nn.Module):
         """Residual phases plus interpolated phases, shuffled to full size, float32."""
         batch = frames_BTCHW.shape[0]
         frames_NCHW = frames_BTCHW[:, :kept].flatten(0, 1)
-        phases = self.tail(self._cast(hidden_BTCHW[:, :kept].flatten(0, 1))).float()
+        hidden_NCHW = hidden_BTCHW[:, :kept].flatten(0, 1)
+        phases = self.tail(self._cast(_paired(hidden_NCHW)))[: len(frames_NCHW)].float()
         phases = phases + self.interpolation.phases(frames_NCHW)
         return _split(F.pixel_shuffle(phases, self.scale), batch)
 
@@ -195,8 +196,9 @@ class FlowProp(nn.Module):
         """Flow of every pair and the second frame warped onto the first."""
         assert self.flow is not None
         batch = refs.shape[0]
-        flow_N2HW = self.flow(refs.flatten(0, 1), others.flatten(0, 1))
-        warped = warp(others.flatten(0, 1), flow_N2HW)
+        refs_NCHW, others_NCHW = refs.flatten(0, 1), others.flatten(0, 1)
+        flow_N2HW = self.flow(_paired(refs_NCHW), _paired(others_NCHW))[: len(refs_NCHW)]
+        warped = warp(others_NCHW, flow_N2HW)
         return _split(flow_N2HW, batch), _split(warped, batch)
 
     def _backward(
@@ -225,6 +227,15 @@ class FlowProp(nn.Module):
         difference = (warped_ahead - frames[:, :num_later]) * torch.exp(-20.0 * error_ahead)
         missing = difference.new_zeros(frames[:, 0].shape)
         return [difference[:, t] if t < num_later else missing for t in range(kept)]
+
+
+def _paired(x_NCHW: Tensor) -> Tensor:
+    """The batch, a lone sample doubled.
+
+    torch computes a small picture alone by another CPU kernel than the same picture in a batch,
+    with other bits: a shot's last call would differ from the same frames in a larger call.
+    """
+    return x_NCHW if len(x_NCHW) > 1 else torch.cat((x_NCHW, x_NCHW))
 
 
 def _split(x_NCHW: Tensor, batch: int) -> Tensor:
