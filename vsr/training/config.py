@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vsr.config import config_folder
 from vsr.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -67,9 +69,9 @@ class InitSection(_Section):
     """What to start from."""
 
     weights: str | None = None
-    """Weight file of the same network."""
+    """Weight file of the same network; a relative path starts at the working directory."""
     flow: str | None = None
-    """Weight file of a flow network of the same size."""
+    """Weight file of a flow network of the same size, likewise."""
 
 
 class TrainConfig(_Section):
@@ -98,3 +100,33 @@ def load_train_config(path: Path) -> TrainConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path.name}: {key}: {first['msg']}") from error
+
+
+def find_train_config(name: str) -> Path:
+    """Path of a packaged training configuration by its name, or of a TOML file of the user's.
+
+    Raises:
+        ConfigError: none has that name.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    folder = config_folder("train")
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    if name in names:
+        return folder / f"{name}.toml"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}, or a FILE.toml"
+    raise ConfigError(f"no training configuration is named {name!r}", hint=hint)
+
+
+def override(
+    config: TrainConfig, *, minutes: float | None = None, seed: int | None = None
+) -> TrainConfig:
+    """The same run with another length or seed; minutes also take the place of steps."""
+    changes: dict[str, Any] = {}
+    if minutes is not None:
+        schedule = {"minutes": minutes, "steps": None}
+        changes["schedule"] = config.schedule.model_copy(update=schedule)
+    if seed is not None:
+        changes["seed"] = seed
+    return config.model_copy(update=changes)
