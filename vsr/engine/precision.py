@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,10 @@ def _stack(dtype: torch.dtype) -> nn.Module:
         nn.init.constant_(conv.weight, 1.0 / 512)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         layers += [conv, nn.ReLU()]
-    stack = nn.Sequential(*layers).to(dtype)
-    return stack.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    stack = nn.Sequential(*layers).to(dtype).eval()
+    # What torch declares for this overload changes from version to version.
+    cast(Any, stack).to(memory_format=torch.channels_last)
+    return stack
 
 
 def _time_ms(stack: nn.Module, image_BCHW: Tensor) -> float:

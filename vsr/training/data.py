@@ -1,6 +1,7 @@
 """Training material: decoded once into one flat file, then cropped from memory.
 
-A store is a folder with `frames.u8` (RGB samples of all clips, one after another) and `index.json`.
+A store is a folder with `frames.u8` (RGB samples of all clips, one after another) and `index.json`
+(an object with `clips`, or just their list: name, group, offset, frames, height and width of each).
 It is mapped, not read, so that several runs share one copy in the page cache.
 """
 
@@ -35,6 +36,10 @@ class Clip:
     """Clips of one origin; sampling keeps a large group from drowning the others."""
     frames: NDArray[np.uint8]
     """(T, H, W, 3) RGB, a view into the store."""
+    origin: str
+    """Whom a card must name."""
+    licence: str
+    """As an SPDX expression; empty when it is not known."""
 
 
 class FrameStore:
@@ -49,16 +54,12 @@ class FrameStore:
 
     def __init__(self, folder: Path) -> None:
         try:
-            entries: list[dict[str, Any]] = json.loads((folder / INDEX).read_text("utf-8"))
+            document = json.loads((folder / INDEX).read_text("utf-8"))
+            entries = document["clips"] if isinstance(document, dict) else document
             data = np.memmap(folder / FRAMES, dtype=np.uint8, mode="r")
-        except (OSError, ValueError) as error:
+            self.clips: list[Clip] = [_clip(entry, data) for entry in entries]
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{folder} is no training store: {error}") from error
-        self.clips: list[Clip] = []
-        for entry in entries:
-            shape = (entry["frames"], entry["height"], entry["width"], 3)
-            start = entry["offset"]
-            frames = data[start : start + int(np.prod(shape))].reshape(shape)
-            self.clips.append(Clip(name=entry["name"], group=entry["group"], frames=frames))
 
     @property
     def videos(self) -> list[Clip]:
@@ -67,6 +68,23 @@ class FrameStore:
     @property
     def photos(self) -> list[Clip]:
         return [clip for clip in self.clips if len(clip.frames) == 1]
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """Origin and licence of all that is in the store, each pair once, ordered."""
+        return sorted({(clip.origin, clip.licence or "unknown") for clip in self.clips})
+
+
+def _clip(entry: dict[str, Any], data: NDArray[np.uint8]) -> Clip:
+    shape = (entry["frames"], entry["height"], entry["width"], 3)
+    start = entry["offset"]
+    return Clip(
+        name=entry["name"],
+        group=entry["group"],
+        frames=data[start : start + int(np.prod(shape))].reshape(shape),
+        origin=entry.get("origin", entry["group"]),
+        licence=entry.get("licence", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +154,13 @@ class Sampler:
         return self._degrade(targets)
 
     def draw_flow(self, batch: int) -> FlowBatch:
-        """Pairs under synthetic motion, with their exact flow at the source's resolution."""
+        """Pairs under synthetic motion, with their exact flow at the source's resolution.
+
+        Raises:
+            ConfigError: there is no photograph to move.
+        """
+        if not self.photos:
+            raise ConfigError("training a flow network needs photographs, and the data has none")
         pairs, flows, masks = [], [], []
         for _ in range(batch):
             layers = self._scene(2)

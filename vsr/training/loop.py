@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vsr.errors import CheckpointError, ConfigError
+from vsr.errors import CheckpointError, ConfigError, JobCancelledError, OutputError
 from vsr.models.flow import FlowNet
 from vsr.models.video.flowprop import FlowProp
 from vsr.training.config import TrainConfig
@@ -42,14 +44,23 @@ class Progress:
     source_px_per_s: float
 
 
-def build(config: TrainConfig) -> nn.Module:
-    """The network of a configuration, with random weights."""
-    classes: dict[str, Callable[..., nn.Module]] = {"flowprop": FlowProp, "flow": FlowNet}
+def full_params(config: TrainConfig) -> dict[str, Any]:
+    """Keyword arguments of the network's class, the scale of the data included."""
     params = dict(config.model.params)
     if config.model.family == "flowprop":
         params["scale"] = config.data.scale
+    return params
+
+
+def build(config: TrainConfig) -> nn.Module:
+    """The network of a configuration, with random weights.
+
+    Raises:
+        ConfigError: its class knows no such parameter.
+    """
+    classes: dict[str, Callable[..., nn.Module]] = {"flowprop": FlowProp, "flow": FlowNet}
     try:
-        return classes[config.model.family](**params)
+        return classes[config.model.family](**full_params(config))
     except TypeError as error:
         raise ConfigError(f"[model.params] do not fit {config.model.family}: {error}") from error
 
@@ -88,7 +99,7 @@ class Trainer:
         network = build(config)
         _initialise(network, config)
         self.network = network.to(device).train()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _to_channels_last(self.network)
         self.ema = Ema(self.network, config.optimizer.ema)
         data = config.data
         self.sampler = Sampler(
@@ -110,7 +121,6 @@ class Trainer:
         self.step = 0
         self.elapsed_s = 0.0
         self.loss = math.nan
-        self.pixels = 0
 
     # -- schedule -----------------------------------------------------------------------------
 
@@ -125,8 +135,9 @@ class Trainer:
         options, done = self.config.optimizer, self.fraction
         warm = min(1.0, (done + 1e-3) / options.warmup) if options.warmup else 1.0
         lr = options.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-7
-        for group in self.optimizer.param_groups:
-            frozen = group["ratio"] != 1.0 and done < options.flow_frozen
+        for index, group in enumerate(self.optimizer.param_groups):
+            # The second group is the flow network within another one.
+            frozen = index == 1 and done < options.flow_frozen
             group["lr"] = 0.0 if frozen else lr * group["ratio"]
         return lr
 
@@ -145,7 +156,7 @@ class Trainer:
             self._flow_loss(enabled) if isinstance(self.network, FlowNet) else self._loss(enabled)
         )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -200,11 +211,19 @@ class Trainer:
     # -- what is on disk ----------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then rename."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the checkpoint beside the old one, then rename.
+
+        Raises:
+            OutputError: it cannot be written; the old one stands.
+        """
+        path = self.folder / CHECKPOINT
         temporary = self.folder / (CHECKPOINT + ".part")
-        torch.save(self.state_dict(), temporary)
-        temporary.replace(self.folder / CHECKPOINT)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(self.state_dict(), temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            raise OutputError(f"the checkpoint {path} cannot be written: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later step depends on."""
@@ -230,9 +249,17 @@ class Trainer:
         path = self.folder / CHECKPOINT
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"cannot resume from {path}: {error}") from error
-        if state["config"]["model"] != self.config.model_dump(mode="json")["model"]:
+            model = state["config"]["model"]
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"there is no checkpoint in {self.folder} to resume from",
+                hint="start without --resume, or name the folder of the run",
+            ) from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError) as error:
+            raise CheckpointError(
+                f"cannot resume from {path}: it is damaged or not ours"
+            ) from error
+        if model != self.config.model_dump(mode="json")["model"]:
             raise CheckpointError(f"{path} holds another network than the configuration names")
         self.network.load_state_dict(state["network"])
         self.ema.module.load_state_dict(state["ema"])
@@ -248,17 +275,37 @@ def _level_weights(count: int) -> list[float]:
     return [0.5 ** (count - 1 - index) for index in range(count)]
 
 
+def _to_channels_last(network: nn.Module) -> None:
+    # What torch declares for this overload changes from version to version.
+    cast(Any, network).to(memory_format=torch.channels_last)
+
+
 def _initialise(network: nn.Module, config: TrainConfig) -> None:
+    """Load what `[init]` names.
+
+    Raises:
+        ConfigError: a flow network is named, but there is none in the network.
+        CheckpointError: a file is missing, damaged or of another network.
+    """
     for name, target in (("weights", network), ("flow", getattr(network, "flow", None))):
         path = getattr(config.init, name)
         if path is None:
             continue
         if target is None:
             raise ConfigError(f"[init] {name} is set, but the network has none")
+        if not Path(path).is_file():
+            raise CheckpointError(
+                f"[init] {name}: there is no file {path}",
+                hint="a relative path starts at the working directory; train that network first",
+            )
         try:
             target.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"[init] {name} = {path} does not fit: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"[init] {name}: {path} cannot be read: {error}") from error
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"[init] {name}: {path} holds another network than [model] describes: {error}"
+            ) from error
 
 
 @contextmanager
@@ -308,15 +355,30 @@ def train(
     trainer = Trainer(config, store, folder, device)
     if resume:
         trainer.resume()
+    return run(trainer, progress=progress)
+
+
+def run(trainer: Trainer, *, progress: Callable[[Progress], None] | None = None) -> nn.Module:
+    """Run what is left of a trainer's schedule and return the mean weights.
+
+    Args:
+        trainer: fresh or resumed.
+        progress: called after every step. KeyboardInterrupt, SystemExit and JobCancelledError that
+            it raises end the run with a checkpoint from which it goes on as if never stopped.
+    """
     saved_s = trainer.elapsed_s
-    with _scalars(folder) as write:
+    with _scalars(trainer.folder) as write:
         while trainer.fraction < 1.0:
             state = trainer.train_step()
-            if progress is not None:
-                progress(state)
+            try:
+                if progress is not None:
+                    progress(state)
+            except (KeyboardInterrupt, SystemExit, JobCancelledError):
+                trainer.save()
+                raise
             if state.step % 50 == 0:
                 write(state)
-            if trainer.elapsed_s - saved_s > 60 * config.schedule.checkpoint_minutes:
+            if trainer.elapsed_s - saved_s > 60 * trainer.config.schedule.checkpoint_minutes:
                 trainer.save()
                 saved_s = trainer.elapsed_s
         trainer.save()
