@@ -64,9 +64,11 @@ class FlowNet(nn.Module):
     """A small coarse-to-fine flow network on luma at half resolution.
 
     After SPyNet (Ranjan and Black, 2017, arXiv 1611.00850, section 3): each level warps the second
-    picture by the flow so far and adds a residual. What differs: 3x3 convolutions, luma only, and
-    every level computes at half of its picture's resolution on the pixel-unshuffled samples, which
-    keeps the sub-pixel information of the full picture at a quarter of the cost.
+    picture by the flow so far and adds a residual. What differs: the residual is a least-squares
+    step (Lucas and Kanade) that the network corrects, seeing also how well each small shift
+    matches; 3x3 convolutions; luma only; and every level computes at half of its picture's
+    resolution on the pixel-unshuffled samples, which keeps the sub-pixel information of the full
+    picture at a quarter of the cost.
 
     Args:
         num_channels: width of the hidden layers.
@@ -82,7 +84,7 @@ class FlowNet(nn.Module):
         self.num_levels = num_levels
         self.levels = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(10 + (2 * self.SEARCH + 1) ** 2, num_channels, 3, padding=1),
+                nn.Conv2d(14 + (2 * self.SEARCH + 1) ** 2, num_channels, 3, padding=1),
                 nn.ReLU(),
                 nn.Conv2d(num_channels, num_channels, 3, padding=1),
                 nn.ReLU(),
@@ -92,11 +94,15 @@ class FlowNet(nn.Module):
             )
             for _ in range(num_levels)
         )
-        # torch's default scale shrinks a signal to a tenth over four layers: training would spend
-        # its first minutes growing it back.
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.out_channels != 2:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        # Hidden layers at the scale that keeps a signal's strength (torch's default loses nine
+        # tenths of it over four layers); corrections start small beside the least-squares step.
+        for level in self.levels:
+            for conv in (m for m in level.modules() if isinstance(m, nn.Conv2d)):
+                if conv.out_channels != 2:
+                    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+                else:
+                    nn.init.normal_(conv.weight, std=0.005)
+                    nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, ref_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:
         """Flow on the grid of `ref` that says where to sample `other`.
@@ -134,12 +140,13 @@ class FlowNet(nn.Module):
                 flow_B2hw = 2.0 * _upsample2(flow_B2hw)
             # Each level learns its own residual: gradients through the chain of warps are chaotic.
             flow_B2hw = flow_B2hw.detach()
-            ref4 = F.pixel_unshuffle(ref, 2)
-            warped4 = F.pixel_unshuffle(warp(other, _upsample2(flow_B2hw)), 2)
+            warped = warp(other, _upsample2(flow_B2hw))
+            step_B2hw, detail_B2hw = _lucas_kanade(ref, warped)
+            ref4, warped4 = F.pixel_unshuffle(ref, 2), F.pixel_unshuffle(warped, 2)
             costs = _matching_costs(ref4, warped4, self.SEARCH)
-            features = torch.cat((ref4, warped4, costs, flow_B2hw), dim=1)
+            features = torch.cat((ref4, warped4, costs, step_B2hw, detail_B2hw, flow_B2hw), dim=1)
             features = features.to(compute_dtype(level), memory_format=torch.channels_last)
-            flow_B2hw = flow_B2hw + level(features).float()
+            flow_B2hw = flow_B2hw + step_B2hw + level(features).float()
             flows.append(flow_B2hw)
         return flows
 
@@ -178,3 +185,28 @@ def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor
     )
     costs = F.avg_pool2d(costs, 3, stride=1, padding=1, count_include_pad=False)
     return costs / (costs.mean(dim=1, keepdim=True) + 1e-3)
+
+
+def _lucas_kanade(ref_B1HW: Tensor, other_B1HW: Tensor) -> list[Tensor]:
+    """One least-squares step towards the flow, for a wide and for a narrow window.
+
+    Lucas and Kanade (1981), in two dimensions: over a window, minimise (I_x u + I_y v + I_t)^2.
+    What differs: gradients of the mean of both pictures, and a ridge that lets the step vanish
+    where there is no texture.
+
+    Returns:
+        Two of (B, 2, H/2, W/2), in pixels of the full grid.
+    """
+    mean = F.pad(0.5 * (ref_B1HW + other_B1HW), (1, 1, 1, 1), mode="replicate")
+    ix = 0.5 * (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2])
+    iy = 0.5 * (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1])
+    it = other_B1HW - ref_B1HW
+    products = F.avg_pool2d(torch.cat((ix * ix, ix * iy, iy * iy, ix * it, iy * it), dim=1), 2)
+    steps = []
+    for window in (7, 3):
+        sums = F.avg_pool2d(products, window, 1, padding=window // 2, count_include_pad=False)
+        xx, xy, yy, xt, yt = torch.split(sums, 1, dim=1)
+        xx, yy = xx + 1e-5, yy + 1e-5
+        step = torch.cat((xy * yt - yy * xt, xy * xt - xx * yt), dim=1) / (xx * yy - xy * xy)
+        steps.append(step.clamp(-2.0, 2.0))
+    return steps

@@ -205,7 +205,7 @@ class Trainer:
             ),
             start=ref.new_zeros(()),
         )
-        loss = loss + 0.5 * photometric(pairs[0][count:], pairs[1][count:], flows[-1][count:])
+        loss = loss + 0.2 * photometric(pairs[0][count:], pairs[1][count:], flows[-1][count:])
         return loss, pairs[0][:, 0].numel()
 
     # -- what is on disk ----------------------------------------------------------------------

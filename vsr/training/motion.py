@@ -20,7 +20,7 @@ class Layer:
     """A photograph that moves as a plane, and the part of it that is opaque."""
 
     photo_3HW: Tensor
-    """uint8 RGB."""
+    """RGB in [0, 255], uint8 or float32."""
     homographies_T33: Tensor
     """float64: picture coordinates, from the centre, to photo coordinates, from the centre."""
     radii: tuple[float, float] | None = None
@@ -182,7 +182,7 @@ def random_scene(
 
     Args:
         generator: source of randomness.
-        photos: uint8 (3, H, W) pictures to choose from; the first is the background.
+        photos: (3, H, W) pictures, uint8 or float32 in [0, 255]; the first is the background.
         num_frames: T.
         size_px: side of the picture that will be rendered, pixels.
         max_speed_px: see `random_trajectory`.
