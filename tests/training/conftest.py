@@ -48,9 +48,10 @@ def make_store(tmp_path: Path) -> MakeStore:
         samples, offset = [], 0
         for number, shape in enumerate(shapes):
             frames = texture(*shape, seed=number)
-            entry = {"name": f"clip{number}", "group": groups[number] if groups else "made"}
-            entry |= {"offset": offset, "frames": shape[0], "height": shape[1], "width": shape[2]}
-            entries.append(entry)
+            length, height, width = shape
+            group = groups[number] if groups else "made"
+            where = {"offset": offset, "frames": length, "height": height, "width": width}
+            entries.append({"name": f"clip{number}", "group": group, **where})
             samples.append(frames.reshape(-1))
             offset += frames.size
         np.concatenate(samples).tofile(path / "frames.u8")
@@ -95,8 +96,13 @@ def make_config() -> MakeConfig:
 
 @pytest.fixture(autouse=True)
 def _process_settings() -> Iterator[None]:
-    """Training seeds torch and flushes denormals; other tests shall not notice."""
-    state = torch.get_rng_state()
+    """Training seeds torch and flushes denormals; other tests shall not notice.
+
+    One thread, because layers as small as here only wait for a second one.
+    """
+    state, num_threads = torch.get_rng_state(), torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(num_threads)
     torch.set_rng_state(state)
     torch.set_flush_denormal(False)
