@@ -86,6 +86,27 @@ def test_every_scores_a_part_of_the_frames(clips: Path) -> None:
     assert [row.clips[clip].frames for clip in "ab"] == [3, 1]
 
 
+def test_copies_take_the_neighbours_away(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that averages its frames is blurred by real neighbours and not by copies."""
+
+    class Averaging(Interpolation):
+        def upscale(
+            self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+        ) -> tuple[Tensor, State]:
+            mean = frames_BTCHW.mean(dim=1, keepdim=True).expand_as(frames_BTCHW)
+            return super().upscale(mean, state, num_context)
+
+    spec = replace(get_spec("bicubic-x4"), chunk=5)
+    monkeypatch.setattr("vsr.training.evaluate.resolve_spec", lambda model: spec)
+    monkeypatch.setattr("vsr.training.evaluate.load_upscaler", lambda model: Averaging(4))
+    copies = evaluate(["bicubic-x4"], clips, neighbours="copies").rows[0].clips["a"].psnr
+    real = evaluate(["bicubic-x4"], clips).rows[0].clips["a"].psnr
+    monkeypatch.undo()
+    alone = evaluate(["bicubic-x4"], clips).rows[0].clips["a"].psnr
+    assert copies == pytest.approx(alone, abs=1e-6)
+    assert real < alone - 0.5
+
+
 def test_still_protocol(tmp_path: Path) -> None:
     _write(tmp_path / "one.png", _picture(50, 61, 3))
     result = evaluate(["bicubic-x4"], tmp_path)

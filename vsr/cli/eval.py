@@ -50,6 +50,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Score every so many frames; the models see all of them.",
 )
+@click.option(
+    "--neighbours",
+    type=click.Choice(["real", "copies"]),
+    default="real",
+    show_default=True,
+    help="copies: each frame among copies of itself, to show what true neighbours add.",
+)
 @click.option("--device", default="auto", envvar="VSR_DEVICE", show_default=True)
 @click.option(
     "--dtype",
@@ -71,6 +78,7 @@ def command(
     channel: str,
     crop: int | None,
     every: int,
+    neighbours: str,
     device: str,
     dtype: str,
     as_json: bool,
@@ -95,6 +103,7 @@ def command(
         channel="rgb" if channel == "rgb" else "y",
         crop_px=crop,
         every=every,
+        neighbours="copies" if neighbours == "copies" else "real",
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
         progress=lambda model, clip: say(f"{model}: {clip}"),

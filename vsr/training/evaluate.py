@@ -34,7 +34,10 @@ DEGRADATIONS = ("bi",)
 Progress = Callable[[str, str], None]
 """Called with the model and the clip that begins."""
 
+Neighbours = Literal["real", "copies"]
+
 _VIDEO_MULTIPLE = 12
+_NUM_COPIES = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class Protocol:
     crop_px: int
     every: int
     """Every so many frames are scored, from the first; the models see all of them."""
+    neighbours: Neighbours
+    """`copies`: every frame stands among copies of itself, to show what true neighbours add."""
     dtype: str
 
     def describe(self) -> dict[str, Any]:
@@ -161,6 +166,7 @@ def evaluate(
     channel: Channel = "y",
     crop_px: int | None = None,
     every: int = 1,
+    neighbours: Neighbours = "real",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
@@ -177,8 +183,9 @@ def evaluate(
         channel: score luma or all of RGB.
         crop_px: border left out of the score; None: 0 for video, `scale` for stills.
         every: score every so many frames.
+        neighbours: `copies` feeds each frame among copies of itself.
         device: where the models run.
-        dtype: of their weights and frames.
+        dtype: of their weights; frames are float32.
         progress: told what begins.
 
     Raises:
@@ -201,6 +208,7 @@ def evaluate(
         channel=channel,
         crop_px=(0 if is_video else scale) if crop_px is None else crop_px,
         every=every,
+        neighbours=neighbours,
         dtype=str(dtype).removeprefix("torch."),
     )
     rows = []
@@ -220,7 +228,6 @@ def evaluate(
                 small[clip.name] if small else None,
                 protocol,
                 stopwatch,
-                dtype,
             )
         rows.append(
             Row(
@@ -283,6 +290,18 @@ def upscale_clip(
         yield from call(0)
 
 
+def _upscale_among_copies(
+    model: Upscaler, frames: Iterable[Tensor], stopwatch: Stopwatch
+) -> Iterator[Tensor]:
+    """Enlarge each frame as the middle one of a shot of copies of it."""
+    for frame in frames:
+        state = model.init_state(1, *frame.shape[-2:])
+        with torch.no_grad(), stopwatch:
+            written, _ = model.upscale(frame.expand(1, _NUM_COPIES, -1, -1, -1), state)
+        stopwatch.num_frames.append(_NUM_COPIES)
+        yield written[0, _NUM_COPIES // 2]
+
+
 def _score_clip(
     model: Upscaler,
     spec: ModelSpec,
@@ -290,7 +309,6 @@ def _score_clip(
     small: Clip | None,
     protocol: Protocol,
     stopwatch: Stopwatch,
-    dtype: torch.dtype,
 ) -> ClipScore:
     """Run one model over one clip; holds no more frames than a call needs."""
     waiting: deque[Tensor] = deque()
@@ -298,11 +316,15 @@ def _score_clip(
     def inputs() -> Iterator[Tensor]:
         for reference, picture in _pairs(clip, small, protocol):
             waiting.append(reference)
-            yield picture.to(stopwatch.device, dtype)
+            yield picture.to(stopwatch.device)
 
     psnr, ssim = Psnr(), Ssim()
     num_scored = 0
-    for index, result in enumerate(upscale_clip(model, spec, inputs(), stopwatch)):
+    if protocol.neighbours == "copies":
+        results = _upscale_among_copies(model, inputs(), stopwatch)
+    else:
+        results = upscale_clip(model, spec, inputs(), stopwatch)
+    for index, result in enumerate(results):
         reference = waiting.popleft()
         if index % protocol.every:
             continue
