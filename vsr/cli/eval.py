@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -65,6 +65,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number format of the models.",
 )
+@click.option(
+    "--flow",
+    "score_flow",
+    is_flag=True,
+    help="Score the optical flow inside the models on synthetic motion, beside OpenCV's DIS.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
     "--json-file", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file."
@@ -81,6 +87,7 @@ def command(
     neighbours: str,
     device: str,
     dtype: str,
+    score_flow: bool,
     as_json: bool,
     json_file: Path | None,
 ) -> None:
@@ -93,7 +100,15 @@ def command(
 
     from vsr.engine.device import resolve_device
     from vsr.training.evaluate import evaluate
+    from vsr.training.flow_error import flow_errors
 
+    if score_flow:
+        rows = flow_errors(models, gt)
+        if as_json:
+            print_json({"pairs": "synthetic", "rows": rows})
+        else:
+            click.echo(_flow_table(rows))
+        return
     result = evaluate(
         models,
         gt,
@@ -114,6 +129,18 @@ def command(
         print_json(result.describe())
     else:
         click.echo(_table(result))
+
+
+def _flow_table(rows: list[dict[str, Any]]) -> str:
+    """Endpoint errors as a Markdown table."""
+    lines = [
+        _line(["model", "motion up to px", "no flow px", "DIS medium px", "model px"]),
+        _line(["---", *["---:"] * 4]),
+    ]
+    for row in rows:
+        errors = (f"{row[key]:.3f}" for key in ("zero", "dis", "network"))
+        lines.append(_line([row["model"], f"{row['max_speed_px']:g}", *errors]))
+    return "\n".join(lines)
 
 
 def _table(result: Evaluation) -> str:
