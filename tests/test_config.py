@@ -25,7 +25,7 @@ def test_defaults_are_the_plain_case() -> None:
         4,
         None,
         "auto",
-        "auto",
+        None,
     )
 
 

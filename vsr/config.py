@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vsr.errors import ConfigError
 
 ContainerName = Literal["auto", "mkv", "mp4", "mov"]
-CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores"]
+CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr"]
+ProfileName = Literal["access", "mezzanine", "preservation"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 _BARE_WORD = re.compile(r"[A-Za-z_./~][\w./:+~-]*")
@@ -58,8 +59,25 @@ class UpscaleConfig(FrozenConfig):
     """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
-    container: ContainerName = "auto"
-    """`auto` goes by the output's suffix."""
+    container: ContainerName | None = None
+    """None goes by the output's suffix; `auto` also, but takes mkv where that would lose less."""
+    strict: bool = False
+    """Refuse to run when the result would lack anything of the source."""
+    audio: str | int = "all"
+    """`all`, `none`, or languages and positions among the audio streams: `eng,0`."""
+    subs: str | int = "all"
+    """The same for subtitles."""
+    map: str | int | None = None
+    """Streams by index: `0,2` keeps only those, `-3` leaves one out; a video stream is the film."""
+    provenance: bool = True
+    """Write tags that say how the result was made."""
+    profile: ProfileName | None = None
+    """What the result is for: `access` (H.264, HEVC), `mezzanine` (ProRes, DNxHR), `preservation`
+    (FFV1 and untouched sound in mkv)."""
+    same_codec: bool = False
+    """Encode with the codec of the source."""
+    encoder_options: dict[str, str | int | float] = {}
+    """Further options of the encoder, by FFmpeg's names."""
     codec: CodecName | None = None
     """None: what suits the container and the source's bit depth."""
     crf: float | None = Field(default=None, ge=0, le=63)

@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from vsr.errors import ConfigError
 from vsr.media.codecs import CONTAINER_FORMATS
+from vsr.media.dispositions import lost_dispositions
 from vsr.media.probe import AV_ERRORS, MediaInfo, StreamInfo, open_input
+from vsr.media.selection import Selection, wanted_streams
 from vsr.media.tags import container_tags, stream_tags, timecode_of
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,9 @@ class StreamPlan(BaseModel):
     """Tags of each kept stream, by source index."""
     dropped_tags: tuple[str, ...] = ()
     """Tags the container has no place for."""
+    dropped_dispositions: tuple[str, ...] = ()
+    """Dispositions of kept streams that the container has no place for, such as
+    `lyrics of audio 2`."""
     use_metadata_keys: bool = False
     """mp4 and mov: write tags of any name. Excludes cover art in mp4."""
 
@@ -82,6 +87,10 @@ class StreamPlan(BaseModel):
         return (
             *lost,
             *(f"tag {tag}: {self.container} cannot hold it" for tag in self.dropped_tags),
+            *(
+                f"disposition {name}: {self.container} cannot hold it"
+                for name in self.dropped_dispositions
+            ),
         )
 
     def of(self, index: int) -> StreamAction:
@@ -90,7 +99,13 @@ class StreamPlan(BaseModel):
 
 
 def plan_streams(
-    info: MediaInfo, container: str, *, audio: str = "all", subs: str = "all"
+    info: MediaInfo,
+    container: str,
+    *,
+    audio: str = "all",
+    subs: str = "all",
+    only: frozenset[int] | None = None,
+    without: frozenset[int] = frozenset(),
 ) -> StreamPlan:
     """Decide what becomes of every stream, chapter, tag and attachment of a source.
 
@@ -100,6 +115,8 @@ def plan_streams(
         audio: `all`, `none`, or a comma-separated choice of languages (`eng`) and of positions
             among the audio streams, from 0.
         subs: the same for subtitles.
+        only: indices of the only streams to keep besides the film; None: no such limit.
+        without: indices of streams to leave out.
 
     Raises:
         ConfigError: an unknown container, or a choice that matches no stream.
@@ -109,7 +126,8 @@ def plan_streams(
         raise ConfigError(
             f"container {container!r} is not known; expected one of {', '.join(CONTAINER_FORMATS)}"
         )
-    wanted = _chosen(info, "audio", audio) | _chosen(info, "subtitle", subs)
+    selection = Selection(audio=audio, subs=subs, only=only, without=without)
+    wanted = wanted_streams(info, selection)
     with open_input(info.path) as source:
         packets = _first_packets(source, info)
         actions = tuple(
@@ -128,6 +146,7 @@ def plan_streams(
         else:
             lost.append("timecode")
     per_stream: dict[int, dict[str, str]] = {}
+    unset: list[str] = []
     for action, stream in zip(actions, info.streams, strict=True):
         if action.action == "drop" or action.kind == "attachment":
             continue
@@ -136,6 +155,10 @@ def plan_streams(
             stream.metadata, container, is_reencoded=is_video or action.action == "convert"
         )
         lost += [f"{name} of {action.kind} {stream.index}" for name in dropped]
+        unset += [
+            f"{name} of {action.kind} {stream.index}"
+            for name in lost_dispositions(stream, container)
+        ]
     return StreamPlan(
         container=container,
         actions=actions,
@@ -143,31 +166,9 @@ def plan_streams(
         metadata=tags,
         stream_metadata=per_stream,
         dropped_tags=tuple(lost),
+        dropped_dispositions=tuple(unset),
         use_metadata_keys=container != "mkv" and not has_cover,
     )
-
-
-def _chosen(info: MediaInfo, kind: str, choice: str) -> set[int]:
-    """Indices of the streams of a kind that the user wants."""
-    streams = [s for s in info.streams if s.kind == kind]
-    if choice == "all":
-        return {s.index for s in streams}
-    if choice == "none":
-        return set()
-    chosen: set[int] = set()
-    for word in (w.strip() for w in choice.split(",")):
-        found = {
-            s.index
-            for position, s in enumerate(streams)
-            if word == str(position) or word == (s.language or "und")
-        }
-        if not found:
-            known = ", ".join(f"{n}:{s.language or 'und'}" for n, s in enumerate(streams))
-            raise ConfigError(
-                f"no {kind} stream matches {word!r}; the source has {known or 'none'}"
-            )
-        chosen |= found
-    return chosen
 
 
 def _plan_one(
@@ -176,7 +177,7 @@ def _plan_one(
     source: InputContainer,
     packet: Packet[Stream] | None,
     container: str,
-    wanted: set[int],
+    wanted: frozenset[int],
 ) -> StreamAction:
     """Decide about one stream."""
 
@@ -200,6 +201,8 @@ def _plan_one(
 
     if stream.index == info.video.stream_index:
         return say("video", "upscaled and encoded again")
+    if stream.index not in wanted:
+        return say("drop", "not asked for")
     if stream.is_cover_art:
         return _plan_cover(stream, source, packet, container)
     if stream.kind == "video":
@@ -214,8 +217,6 @@ def _plan_one(
         if info.chapters and stream.codec in ("bin_data", "text"):
             return say("drop", "the chapter track; chapters are written anew")
         return say("drop", f"{stream.kind} streams cannot be copied", is_loss=True)
-    if stream.index not in wanted:
-        return say("drop", "not asked for")
     if not stream.has_decoder:
         return say("drop", "the codec is unknown", is_loss=True)
     refusal = _refusal(source.streams[stream.index], packet, container)

@@ -1,4 +1,4 @@
-"""Tags: which of the source's are carried over, and which a container can hold ."""
+"""Tags: which of the source's are carried over, and which a container can hold."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ _OTHER_CODE = {
 """ISO 639-2: the two codes of one language. mov knows one of them at most."""
 
 
+def is_about_the_file(name: str) -> bool:
+    """Whether a tag describes the source file, not the film: such a tag is never carried over."""
+    return _ABOUT_THE_FILE.fullmatch(name) is not None
+
+
 def container_tags(
     tags: Mapping[str, str], container: str, *, any_key: bool = True
 ) -> tuple[dict[str, str], list[str]]:
@@ -54,7 +59,7 @@ def container_tags(
     kept: dict[str, str] = {}
     lost: list[str] = []
     for key, value in tags.items():
-        if _ABOUT_THE_FILE.fullmatch(key):
+        if is_about_the_file(key):
             continue
         name = _spelling(key, container)
         base = name.partition("-")[0]
@@ -75,7 +80,7 @@ def stream_tags(
     kept: dict[str, str] = {}
     lost: list[str] = []
     for key, value in tags.items():
-        if _ABOUT_THE_FILE.fullmatch(key) or key.lower() in ("filename", "mimetype"):
+        if is_about_the_file(key) or key.lower() in ("filename", "mimetype"):
             continue
         # A tag of how the source was coded is no longer true of what we encode.
         if is_reencoded and key.lower() in ("alpha_mode",):
