@@ -25,6 +25,7 @@ from vsr.media.damage import DamageEvent
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.settings import EncoderSettings, resolve_settings
 from vsr.media.streams import StreamPlan, plan_streams
+from vsr.pipeline.declared import Declared
 from vsr.pipeline.scan import scan
 from vsr.pipeline.timeline import Timeline
 
@@ -104,6 +105,8 @@ class Plan(_Frozen):
     container: str
     streams: StreamPlan
     segments: tuple[Segment, ...]
+    declared: Declared = Declared()
+    """What the result will lack or have changed on purpose; its check holds it to that."""
     queue_frames: int = 8
     """Frames that may wait between two stages; changes no byte."""
     notes: tuple[str, ...] = ()

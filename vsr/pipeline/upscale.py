@@ -26,6 +26,8 @@ from vsr.media.damage import DamageEvent
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.segments import join_segments
 from vsr.pipeline.check import CheckResult, check
+from vsr.pipeline.declared import TAG as DECLARED_TAG
+from vsr.pipeline.declared import Declared
 from vsr.pipeline.plan import Plan, choose_container, make_plan
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
@@ -213,7 +215,21 @@ def _provenance(plan: Plan) -> dict[str, str]:
     made_with = f"vsr {vsr.__version__}; {plan.model.id}"
     if plan.model.weights_sha256 is not None:
         made_with += f"; weights {plan.model.weights_sha256[:16]}"
-    return {"VSR": f"{made_with}; plan {plan.digest()[:16]}"}
+    tags = {"VSR": f"{made_with}; plan {plan.digest()[:16]}"}
+    declared = _declared(plan)
+    if declared != Declared():
+        tags[DECLARED_TAG] = declared.to_tag()
+    return tags
+
+
+def _declared(plan: Plan) -> Declared:
+    """What the plan declares, with the streams that nobody asked for."""
+    left_out = tuple(
+        action.index
+        for action in plan.streams.actions
+        if action.action == "drop" and action.reason == "not asked for"
+    )
+    return plan.declared.model_copy(update={"left_out": left_out})
 
 
 def _digests(plan: Plan, result_sha256: str) -> dict[str, str]:
