@@ -134,6 +134,8 @@ def test_a_damaged_file_is_left_out_with_one_warning(
     assert [clip.name for clip in store.clips] == [clip.name for clip in whole.clips]
     for one, other in zip(store.clips, whole.clips, strict=True):
         assert np.array_equal(one.frames, other.frames)
+    size = (tmp_path / "store" / "frames.u8").stat().st_size
+    assert size == sum(clip.frames.size for clip in store.clips)
     (record,) = [record for record in caplog.records if record.name.startswith("vsr.training")]
     assert f"{name} is left out" in record.getMessage()
 
@@ -199,18 +201,25 @@ def test_an_index_names_origin_and_licence(
     assert "is no list of files" in caplog.text
 
 
-def test_long_and_interlaced_videos(
-    data: Path,
-    tmp_path: Path,
-    make_clip: MakeClip,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_of_a_long_video_the_beginning_is_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(prepare, "MAX_FRAMES", 3)
     with caplog.at_level(logging.WARNING, "vsr.training"):
         store = build_store(data, tmp_path / "store")
     assert [len(clip.frames) for clip in store.videos] == [3, 3]
     assert caplog.text.count("first 3 frames are taken") == 2
+
+
+def test_interlaced_video_is_left_out(
+    data: Path, tmp_path: Path, make_clip: MakeClip, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"x264-params": "tff=1"}
+    make_clip(data / "tape.mkv", width=64, height=64, frames=4, codec_options=options)
+    with caplog.at_level(logging.WARNING, "vsr.training"):
+        store = build_store(data, tmp_path / "store")
+    assert "tape.mkv is left out: it is interlaced" in caplog.text
+    assert len(store.videos) == 2
 
 
 def test_each_folder_has_a_store_of_its_own(
