@@ -189,13 +189,12 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 
     bar = tqdm(
         total=100.0,
-        desc="train",
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
+        bar_format="train: {percentage:3.0f}%|{bar}| {desc}",
         mininterval=0.5,
     )
 
     def draw(progress: Progress) -> None:
-        bar.set_postfix_str(_describe(progress), refresh=False)
+        bar.set_description_str(_describe(progress), refresh=False)
         bar.update(100 * progress.fraction - bar.n)
 
     try:
