@@ -26,6 +26,9 @@ _X26X_PRESETS = (
     "placebo",
 )
 _PRORES_PROFILES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
+_DNXHR_PROFILES = ("dnxhr_lb", "dnxhr_sq", "dnxhr_hq", "dnxhr_hqx", "dnxhr_444")
+DNXHR_MIN_SIZE = (256, 120)
+"""Width and height of the smallest picture DNxHR holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +53,45 @@ CODECS: dict[str, CodecTraits] = {
         CodecTraits("av1", "libsvtav1", (1.0, 63.0, 24.0), tuple(map(str, range(14))), "8"),
         CodecTraits("ffv1", "ffv1", None, (), None, is_intra=True),
         CodecTraits("prores", "prores_ks", None, _PRORES_PROFILES, None, is_intra=True),
+        CodecTraits("dnxhr", "dnxhd", None, _DNXHR_PROFILES, None, is_intra=True),
     )
 }
 """User name -> traits. Encoder names are accepted too, see `find_codec`."""
 
-PROFILES: dict[str, str | None] = {
-    "access": None,
-    "mezzanine": "prores",
-    "preservation": "ffv1",
+PROFILES: dict[str, tuple[str, ...]] = {
+    "access": ("h264", "hevc", "av1"),
+    "mezzanine": ("prores", "dnxhr"),
+    "preservation": ("ffv1",),
 }
-"""Purpose of the copy -> codec; None takes the default of the container and the source."""
+"""Purpose of the copy -> the codecs that serve it; the first is taken unless another is named,
+but for `access`, where the source's depth decides."""
+
+_SAME_CODEC = {
+    "h264": "h264",
+    "hevc": "hevc",
+    "av1": "av1",
+    "ffv1": "ffv1",
+    "prores": "prores",
+    "dnxhd": "dnxhr",
+}
+"""FFmpeg's name of a source's codec -> what to encode with under `--same-codec`."""
+
+
+def same_codec(name: str) -> CodecTraits:
+    """The codec of a source, if there is an encoder for it.
+
+    Args:
+        name: FFmpeg's name of the source's codec.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _SAME_CODEC:
+        raise ConfigError(
+            f"same-codec was asked for, but {name} cannot be encoded; {', '.join(CODECS)} can",
+            hint="name one of them with --codec",
+        )
+    return CODECS[_SAME_CODEC[name]]
 
 
 def pixel_format_name(layout: PlaneLayout) -> str | None:
@@ -111,6 +143,9 @@ def choose_layout(encoder: str, source: PlaneLayout) -> tuple[PlaneLayout, str]:
     nowhere. Bits stay, or grow, or as a last resort shrink. Alpha never fits: no model enlarges it.
     """
     supported = {f.name for f in av.Codec(encoder, "w").video_formats or ()}
+    if encoder == "dnxhd" and not source.is_rgb and source.log2_chroma_w:
+        # A picture of half the colour would otherwise be stored with four times of it.
+        supported -= {"yuv444p10le", "gbrp10le"}
     bits = min(source.bits, 16) if not source.is_float else 16
     depths = [*range(bits, 17), *range(bits - 1, 7, -1)]
     exact = replace(source, is_float=False, has_alpha=False)

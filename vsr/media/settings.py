@@ -7,6 +7,7 @@ whoever reads it back encodes the same bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -27,6 +28,7 @@ from vsr.frame import (
 )
 from vsr.media.codecs import (
     CODECS,
+    DNXHR_MIN_SIZE,
     PROFILES,
     CodecTraits,
     check_container,
@@ -38,6 +40,8 @@ from vsr.media.codecs import (
     size_multiple,
     validate_options,
 )
+from vsr.media.codecs import same_codec as codec_of_source
+from vsr.media.options import PARAMS, merge_options, try_parameters
 
 _MAX_RATE = Fraction(240)
 _FALLBACK_RATE = Fraction(25)
@@ -90,7 +94,8 @@ def resolve_settings(
     threads: int,
     container: str,
     sample_aspect_ratio: Fraction | None = None,
-    options: dict[str, str] | None = None,
+    options: Mapping[str, str | int | float] | None = None,
+    same_codec: bool = False,
 ) -> EncoderSettings:
     """Decide every encoder setting of a run and try the encoder with them.
 
@@ -100,7 +105,8 @@ def resolve_settings(
     the model, and it costs bits, hardly quality, at constant quality. Sources above 8 bits and HDR
     get HEVC (x265 `veryfast`, CRF 18) in its main10 profile, since almost no player decodes H.264
     with 10 bits in hardware. `profile` picks a purpose instead: `access` is that default,
-    `mezzanine` ProRes HQ or 4444, `preservation` lossless FFV1.
+    `mezzanine` ProRes HQ or 4444 (or DNxHR, when `codec` says so), `preservation` lossless FFV1
+    in Matroska.
 
     Args:
         codec: user or encoder name, or None.
@@ -115,13 +121,23 @@ def resolve_settings(
         container: `mkv`, `mp4` or `mov`.
         sample_aspect_ratio: of the result; the source's when None.
         options: further encoder options by FFmpeg's names; they win over ours.
+        same_codec: take the source's codec.
 
     Raises:
         ConfigError: a name or value that the encoder or the container does not take.
     """
     if threads < 1:
         raise ConfigError(f"the encoder needs a fixed thread count of at least 1, not {threads}")
+    if same_codec:
+        if codec is not None:
+            raise ConfigError(f"same-codec and codec {codec!r} contradict each other")
+        codec = codec_of_source(info.codec).user_name
     traits = _choose_codec(codec, profile, info, color)
+    if profile == "preservation" and container != "mkv":
+        raise ConfigError(
+            f"profile 'preservation' is FFV1 in Matroska, but {container} was asked for",
+            hint="give the result a name that ends in .mkv",
+        )
     check_container(traits, container)
     layout, pixel_format = choose_layout(traits.encoder, info.layout)
     _check_size(layout, traits, width, height)
@@ -150,8 +166,9 @@ def resolve_settings(
     )
     chosen = _encoder_options(traits, settings, crf, encoder_preset)
     if options:
-        validate_options(traits.encoder, options)
-        chosen.update(options)
+        chosen = merge_options(traits.encoder, chosen, options)
+        if PARAMS.get(traits.encoder) in options:
+            try_parameters(traits.encoder, chosen, pixel_format, (width, height))
     if (info.mastering_display or info.content_light) and traits.is_intra:
         losses.append(f"mastering display and content light ({traits.user_name} has no field)")
     settings = settings.model_copy(
@@ -172,19 +189,26 @@ def _choose_codec(
     by_profile = PROFILES[profile] if profile is not None else None
     if codec is not None:
         traits = find_codec(codec)
-        if by_profile is not None and traits.user_name != by_profile:
+        if by_profile is not None and traits.user_name not in by_profile:
             raise ConfigError(
-                f"profile {profile!r} means codec {by_profile}, but codec {codec!r} was asked for",
+                f"profile {profile!r} means codec {' or '.join(by_profile)}, "
+                f"but codec {codec!r} was asked for",
                 hint="give one of the two",
             )
         return traits
-    if by_profile is not None:
-        return CODECS[by_profile]
+    if by_profile is not None and profile != "access":
+        return CODECS[by_profile[0]]
     deep = info.layout.bits > 8 or info.layout.is_float
     return CODECS["hevc" if deep or is_hdr(color) else "h264"]
 
 
 def _check_size(layout: PlaneLayout, traits: CodecTraits, width: int, height: int) -> None:
+    if traits.encoder == "dnxhd" and (width < DNXHR_MIN_SIZE[0] or height < DNXHR_MIN_SIZE[1]):
+        raise ConfigError(
+            f"DNxHR holds pictures from {DNXHR_MIN_SIZE[0]}x{DNXHR_MIN_SIZE[1]} on, "
+            f"not {width}x{height}",
+            hint="use another codec",
+        )
     if traits.is_intra:
         return
     step_w, step_h = size_multiple(layout)
@@ -276,6 +300,8 @@ def _encoder_options(
         slices = "4" if settings.width * settings.height <= 1280 * 720 else "16"
         options |= {"level": "3", "slices": slices, "slicecrc": "1", "context": "0"}
         options |= {"coder": "range_tab" if settings.layout.bits > 8 else "range_def"}
+    elif traits.encoder == "dnxhd":
+        options |= {"profile": _dnxhr_profile(settings, preset)}
     else:
         has_full_chroma = settings.layout.log2_chroma_w == 0
         name = preset or ("4444" if has_full_chroma else "hq")
@@ -283,6 +309,21 @@ def _encoder_options(
             raise ConfigError(f"ProRes {name} does not hold {settings.pixel_format}")
         options |= {"profile": name, "vendor": "apl0"}
     return options
+
+
+def _dnxhr_profile(settings: EncoderSettings, preset: str | None) -> str:
+    """The profile for a pixel format; only the 8-bit ones come in several qualities."""
+    if settings.layout.log2_chroma_w == 0:
+        fitting: tuple[str, ...] = ("dnxhr_444",)
+    elif settings.layout.bits > 8:
+        fitting = ("dnxhr_hqx",)
+    else:
+        fitting = ("dnxhr_hq", "dnxhr_sq", "dnxhr_lb")
+    if preset is not None and preset not in fitting:
+        raise ConfigError(
+            f"DNxHR {preset} does not hold {settings.pixel_format}; {', '.join(fitting)} do"
+        )
+    return preset or fitting[0]
 
 
 def _x264_params(settings: EncoderSettings) -> str:
