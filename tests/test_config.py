@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vsr.config import (
     find_preset,
     list_presets,
     parse_set,
+    parse_time,
     resolve_config,
 )
 from vsr.errors import ConfigError
@@ -52,7 +54,7 @@ def test_config_is_frozen() -> None:
         (["crff=3"], ("'crff'", "--set crff=3", "did you mean 'crf'")),
         (["engine.queue_frame=3"], ("'engine.queue_frame'", "did you mean 'queue_frames'")),
         (["engine.precision=fp99"], ("engine.precision", "'fp99'")),
-        (["scale=2.5"], ("scale",)),
+        (["scale=0.5"], ("scale", "got 0.5")),
         (["overwrite=1"], ("overwrite", "got 1")),
         (["threads=-1"], ("threads", "got -1")),
         (["crf"], ("key=value",)),
@@ -100,9 +102,58 @@ def test_scale_follows_the_model_id(model: str | None, scale: int | None, expect
     assert resolve_config(flags={"model": model, "scale": scale}).scale == expected
 
 
-def test_scale_against_the_model_id_is_refused() -> None:
-    with pytest.raises(ConfigError, match="enlarges by 3, but scale 2"):
-        resolve_config(flags={"model": "bicubic-x3", "scale": 2})
+def test_scale_may_differ_from_the_model_id() -> None:
+    config = resolve_config(flags={"model": "bicubic-x3", "scale": 2.5})
+    assert (config.model, config.scale) == ("bicubic-x3", 2.5)
+
+
+def test_a_stronger_size_or_model_replaces_a_weaker_size(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text("scale = 4\n")
+    assert resolve_config(str(preset), {"height": 720}).height == 720
+    assert resolve_config(str(preset), {"model": "bicubic-x2"}).scale == 2
+    assert resolve_config(str(preset), {"scale": 3}, ["size=640x480"]).size is None
+    preset.write_text("height = 480\n")
+    assert resolve_config(str(preset), {"model": "bicubic-x2"}).height == 480
+    assert resolve_config(str(preset), {"scale": 1.5}).height is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"scale": 2, "height": 720}, "scale and height"),
+        ({"height": 720, "size": "10x10"}, "height and size"),
+        ({"size": "10 x 10"}, "size"),
+        ({"size": "0x10"}, "size"),
+        ({"start": "1:2:3:4"}, "no time"),
+        ({"start": "-1"}, "no time"),
+        ({"start": "1.5:30"}, "decimals"),
+        ({"duration": 0}, "after 0"),
+        ({"sample": "3"}, "sample"),
+        ({"sample": "0x3s"}, "takes nothing"),
+        ({"sample": "3x10s", "start": 1}, "leave start"),
+        ({"fit": "fill"}, "fit"),
+    ],
+)
+def test_sizes_and_times_that_make_no_sense(flags: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        resolve_config(flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", "90"),
+        (1.1, "1.1"),
+        (2, "2"),
+        ("1:30", "90"),
+        ("01:00:00.040", "3600.04"),
+        ("10s", "10"),
+        (".5", "0.5"),
+    ],
+)
+def test_times_are_exact_as_written(text: str | float, seconds: str) -> None:
+    assert parse_time(text) == Fraction(seconds)
 
 
 def test_packaged_presets_are_found_and_valid() -> None:

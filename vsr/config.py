@@ -14,6 +14,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -26,7 +27,10 @@ CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr"]
 ProfileName = Literal["access", "mezzanine", "preservation"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_BARE_WORD = re.compile(r"[A-Za-z_./~][\w./:+~-]*")
+_SIZE = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
+_SIZE_KEYS = ("scale", "height", "size")
+"""Each says how large the result is; the strongest source of wishes that gives one decides."""
+_BARE_WORD = re.compile(r"[\w./~][\w./:+~-]*")
 _SCALE_IN_ID = re.compile(r"-x(\d+)(?:-|$)")
 
 
@@ -53,8 +57,25 @@ class EngineConfig(FrozenConfig):
 class UpscaleConfig(FrozenConfig):
     """Everything `vsr upscale` may be asked for."""
 
-    scale: int = Field(default=4, ge=2, le=4)
-    """Enlargement of width and height. Left out, it follows the model's name, else 4."""
+    scale: float = Field(default=4, ge=1, le=100)
+    """Enlargement of width and height; what the model does not reach, or passes, is resampled once.
+    1 cleans or encodes anew. Left out, it follows the model, else 4."""
+    height: int | None = Field(default=None, ge=1)
+    """Height of the result as displayed, instead of a scale; the width follows."""
+    size: str | None = Field(default=None, pattern=_SIZE)
+    """`WIDTHxHEIGHT` of the result as displayed, instead of a scale; see `fit`."""
+    fit: Literal["contain", "cover", "stretch"] = "contain"
+    """Into `size`: stay inside and keep the shape; fill and crop; or fill and change the pixels."""
+    par: Literal["keep", "square"] = "keep"
+    """Shape of pixels: as in the source, or square by resampling the width."""
+    rotate: Literal["keep", "bake"] = "keep"
+    """A turned film: leave that to the player, as in the source, or turn the pictures."""
+    start: str | int | float | None = Field(default=None)
+    """Where to begin: seconds or `[HH:]MM:SS.mmm`, from the first picture."""
+    duration: str | int | float | None = Field(default=None)
+    """How much to take, written the same way."""
+    sample: str | None = Field(default=None, pattern=r"^\d{1,4}x[\d:.]+s?$")
+    """`3x10s`: so many stretches of that length, spread evenly over the film, one after another."""
     model: str | None = None
     """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -102,13 +123,54 @@ class UpscaleConfig(FrozenConfig):
         return data
 
     @model_validator(mode="after")
-    def _scale_fits_model(self) -> Self:
-        named = _scale_of(self.model)
-        if named is not None and named != self.scale:
-            raise ValueError(
-                f"model {self.model} enlarges by {named}, but scale {self.scale} was asked for"
-            )
+    def _wishes_agree(self) -> Self:
+        if self.height is not None and self.size is not None:
+            raise ValueError("height and size were both asked for: give one of them")
+        if self.sample is not None and (self.start is not None or self.duration is not None):
+            raise ValueError("sample spreads itself over the film: leave start and duration out")
+        if self.start is not None:
+            parse_time(self.start)
+        if self.duration is not None and parse_time(self.duration) <= 0:
+            raise ValueError(f"duration must be a time after 0, not {self.duration}")
+        if self.sample is not None:
+            parse_sample(self.sample)
         return self
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `WIDTHxHEIGHT`, already known to be one."""
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def parse_time(value: str | int | float) -> Fraction:
+    """Read a time: seconds, or `[HH:]MM:SS[.mmm]`; exact as written.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    parts = str(value).removesuffix("s").split(":")
+    if len(parts) > 3 or not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
+        raise ValueError(f"{str(value)!r} is no time: expected seconds or [HH:]MM:SS.mmm")
+    if any("." in part for part in parts[:-1]):
+        raise ValueError(f"{str(value)!r} is no time: only its seconds may have decimals")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
+def parse_sample(text: str) -> tuple[int, Fraction]:
+    """Read `3x10s`: how many stretches, and how long each is.
+
+    Raises:
+        ValueError: it is not that, or either is 0.
+    """
+    count, _, length = text.partition("x")
+    number, seconds = int(count), parse_time(length)
+    if number < 1 or seconds <= 0:
+        raise ValueError(f"{text!r} takes nothing: expected e.g. 3x10s")
+    return number, seconds
 
 
 def resolve_config(
@@ -132,11 +194,24 @@ def resolve_config(
         path = find_preset(preset)
         _merge(merged, read_toml(path), origins, path.name)
     for text in sets:
-        _merge(merged, parse_set(text), origins, f"--set {text}")
+        wish = parse_set(text)
+        _drop_weaker_sizes(merged, wish)
+        _merge(merged, wish, origins, f"--set {text}")
     given = {key: value for key, value in (flags or {}).items() if value is not None}
+    _drop_weaker_sizes(merged, given)
     for key, value in given.items():
         _merge(merged, {key: value}, origins, f"--{key.replace('_', '-')}")
     return build(UpscaleConfig, merged, origins)
+
+
+def _drop_weaker_sizes(merged: dict[str, Any], stronger: Mapping[str, Any]) -> None:
+    """Forget sizes of weaker wishes when stronger ones say how large, or name a model."""
+    given = [key for key in _SIZE_KEYS if stronger.get(key) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} were asked for at once", hint="give one of them")
+    if given or stronger.get("model") is not None:
+        for key in _SIZE_KEYS if given else ("scale",):
+            merged.pop(key, None)
 
 
 def build(cls: type[Config], data: Mapping[str, Any], origins: Mapping[str, str]) -> Config:

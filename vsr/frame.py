@@ -160,6 +160,8 @@ class Frame:
     """Not decoded but repeated, to fill a gap."""
     is_interlaced: bool = False
     is_key: bool = False
+    sample_aspect_ratio: Fraction | None = None
+    """Shape of a pixel where it is no longer the stream's; None: the stream's."""
 
     @property
     def height(self) -> int:

@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsr.color import planes_to_rgb, rgb_to_planes
+from vsr.color import complete, planes_to_rgb, rgb_to_planes
 from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
+from vsr.engine.geometry import Geometry, fit_shape
 from vsr.engine.lanes import Download, make_lane
+from vsr.engine.placing import place, place_inside, turn
 from vsr.errors import ShapeError
-from vsr.frame import ColorSpec, Frame, PlaneLayout
-from vsr.models.upscaler import ModelSpec, State, Upscaler
+from vsr.frame import ColorSpec, Frame, PlaneLayout, VideoInfo
+from vsr.models.upscaler import FrameRenderer, ModelSpec, State, Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,24 @@ class _Waiting:
     frame: Frame
     """The source frame without its planes, which are freed as soon as they are converted."""
     rgb_3HW: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What all frames of one shot are."""
+
+    width: int
+    height: int
+    layout: PlaneLayout
+    color: ColorSpec
+    inside: tuple[int, int] | None
+    """(width, height) at which pictures of another size than the film's are shown in it."""
+
+
+def _shape(size: tuple[int, int], aspect: Fraction, geometry: Geometry) -> Fraction:
+    """Width by height of a turned picture as displayed."""
+    width, height = geometry.orientation.size(*size)
+    return Fraction(width, height) * geometry.orientation.aspect(aspect)
 
 
 class Runner:
@@ -51,6 +72,10 @@ class Runner:
         seed: for models that draw random numbers.
         first_index: place of the first frame in the video; where bits are lost, the pattern that
             hides it differs from frame to frame by this count.
+        geometry: how pictures are turned, resampled and cropped; None leaves them as the model
+            makes them.
+        source: the video, whose frames may then change size, layout and colour from shot to shot;
+            None refuses that. Needs `geometry`.
     """
 
     def __init__(
@@ -66,7 +91,10 @@ class Runner:
         color_out: ColorSpec,
         seed: int = 0,
         first_index: int = 0,
+        geometry: Geometry | None = None,
+        source: VideoInfo | None = None,
     ) -> None:
+        assert source is None or geometry is not None, "changes need a geometry to be fitted into"
         self._model = model
         self._spec = spec
         self._device = device
@@ -76,12 +104,13 @@ class Runner:
         self._layout_out = layout_out
         self._color_out = color_out
         self._seed = seed
-        self._dithers = layout_out.bits < layout_in.bits and not layout_in.is_float
+        self._geometry = geometry
+        self._source = source
+        self._kind: _Kind | None = None
         self._next_index = first_index
         self._lane = make_lane(device)
         self._chunker: Chunker[_Waiting] = Chunker(ChunkGrid(spec.chunk, spec.context))
         self._state: State | None = None
-        self._size: tuple[int, int] | None = None
         self._on_the_way: deque[tuple[Frame, Download]] = deque()
         model.to(device=device, memory_format=torch.channels_last)
         model.eval()
@@ -93,6 +122,8 @@ class Runner:
         """
         assert self._chunker.is_empty, "start_shot() before finish_shot()"
         self._state = None
+        if self._source is not None:
+            self._kind = None
 
     def push(self, frame: Frame) -> list[Frame]:
         """Take the shot's next frame; return the results that are ready, in order.
@@ -100,11 +131,13 @@ class Runner:
         Raises:
             ShapeError: the frame's layout is not the one announced, or its size changed.
         """
-        self._check(frame)
+        kind = self._check(frame)
         with torch.inference_mode():
             planes = self._lane.upload(frame.planes)
             with self._lane.compute():
-                rgb_13HW = planes_to_rgb(planes, self._layout_in, self._color_in, dtype=self._dtype)
+                rgb_13HW = planes_to_rgb(planes, kind.layout, kind.color, dtype=self._dtype)
+                if self._geometry is not None:
+                    rgb_13HW = turn(rgb_13HW, self._geometry.orientation)
             call = self._chunker.push(_Waiting(replace(frame, planes=()), rgb_13HW[0]))
             if call is not None:
                 self._run(call)
@@ -119,14 +152,40 @@ class Runner:
         self._state = None
         return list(self._take(0))
 
-    def _check(self, frame: Frame) -> None:
-        if frame.layout != self._layout_in:
-            raise ShapeError(f"a frame of layout {frame.layout}, expected {self._layout_in}")
-        size = (frame.height, frame.width)
-        if self._size is None:
-            self._size = size
-        elif size != self._size:
-            raise ShapeError(f"a frame of {size}, expected {self._size} (height, width)")
+    def _check(self, frame: Frame) -> _Kind:
+        """What the frame is, which must be what the shot's frames before it were."""
+        kind = self._kind
+        if kind is None:
+            kind = self._kind = self._kind_of(frame)
+        if frame.layout != kind.layout:
+            raise ShapeError(f"a frame of layout {frame.layout}, expected {kind.layout}")
+        if (frame.width, frame.height) != (kind.width, kind.height):
+            raise ShapeError(
+                f"a frame of {(frame.height, frame.width)}, expected "
+                f"{(kind.height, kind.width)} (height, width)"
+            )
+        return kind
+
+    def _kind_of(self, frame: Frame) -> _Kind:
+        """How to read a shot that begins with this frame, and where to lay it."""
+        size, layout, color, inside = (frame.width, frame.height), frame.layout, frame.color, None
+        source, geometry = self._source, self._geometry
+        if source is None or geometry is None:
+            layout, color = self._layout_in, self._color_in
+        elif color == source.color and layout == source.layout:
+            color = self._color_in
+        else:
+            color, _ = complete(color, *size, layout)
+        if source is not None and geometry is not None:
+            film_aspect = source.sample_aspect_ratio
+            aspect = frame.sample_aspect_ratio or film_aspect
+            if size != (source.width, source.height) or aspect != film_aspect:
+                inside = fit_shape(
+                    _shape(size, aspect, geometry),
+                    (geometry.picture_width, geometry.picture_height),
+                    _shape((source.width, source.height), film_aspect, geometry),
+                )
+        return _Kind(*size, layout, color, inside)
 
     def _run(self, call: Chunk[_Waiting]) -> None:
         """Enlarge one chunk and start its way back to the host."""
@@ -141,28 +200,54 @@ class Runner:
                 frames_BTCHW, self._state, call.num_context
             )
         self._check_result(result_BTCHW, frames_BTCHW, call.num_written)
-        assert self._size is not None
-        height, width = (self._spec.scale * size for size in self._size)
+        height, width = (self._spec.scale * n for n in call.items[0].rgb_3HW.shape[-2:])
+        assert self._kind is not None
+        kind = self._kind
+        dithers = self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
         for index in range(call.num_written):
             with self._lane.compute():
                 # One frame at a time: a chunk of full-size pictures in float would be the largest
                 # thing in memory.
                 planes = rgb_to_planes(
-                    result_BTCHW[:, index, :, :height, :width],
+                    self._place(result_BTCHW[:, index, :, :height, :width], kind),
                     self._layout_out,
                     self._color_out,
-                    dither=self._next_index if self._dithers else None,
+                    dither=self._next_index if dithers else None,
                 )
             self._next_index += 1
             self._on_the_way.append((call.items[index].frame, self._lane.download(planes)))
 
-    def _check_result(self, result_BTCHW: Tensor, frames_BTCHW: Tensor, num_written: int) -> None:
-        height, width = frames_BTCHW.shape[-2:]
-        scale = self._spec.scale
-        expected = (1, num_written, 3, scale * height, scale * width)
-        if tuple(result_BTCHW.shape) != expected:
+    def _place(self, picture_BCHW: Tensor, kind: _Kind) -> Tensor:
+        """From what the model made to what is encoded."""
+        if self._geometry is None:
+            return picture_BCHW
+        if kind.inside is None:
+            return place(picture_BCHW, self._geometry)
+        return place_inside(picture_BCHW, kind.inside, self._geometry)
+
+    def _enlarge(self, frames_BTCHW: Tensor, num_context: int) -> Iterator[Tensor]:
+        """Results (1, 3, sH, sW) in order, each made when it is asked for where the model can."""
+        assert self._state is not None
+        model = self._model
+        if isinstance(model, FrameRenderer):
+            features, self._state = model.propagate(frames_BTCHW, self._state, num_context)
+            pairs = zip(frames_BTCHW.unbind(1), features, strict=False)
+            return (model.render(frame, feature) for frame, feature in pairs)
+        result_BTCHW, self._state = model.upscale(frames_BTCHW, self._state, num_context)
+        num_written = frames_BTCHW.shape[1] - num_context
+        if result_BTCHW.shape[1] != num_written:
             raise ShapeError(
-                f"model {self._spec.id} returned frames of shape {tuple(result_BTCHW.shape)}, "
+                f"model {self._spec.id} returned {result_BTCHW.shape[1]} frames, "
+                f"expected {num_written}"
+            )
+        return iter(result_BTCHW.unbind(1))
+
+    def _check_result(self, result_1CHW: Tensor, frames_BTCHW: Tensor) -> None:
+        height, width = frames_BTCHW.shape[-2:]
+        expected = (1, 3, self._spec.scale * height, self._spec.scale * width)
+        if tuple(result_1CHW.shape) != expected:
+            raise ShapeError(
+                f"model {self._spec.id} returned a frame of shape {tuple(result_1CHW.shape)}, "
                 f"expected {expected}"
             )
 
