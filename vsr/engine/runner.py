@@ -196,10 +196,7 @@ class Runner:
                     1, frames_BTCHW.shape[-2], frames_BTCHW.shape[-1], self._seed
                 )
                 self._state = tuple(tensor.to(self._device) for tensor in self._state)
-            result_BTCHW, self._state = self._model.upscale(
-                frames_BTCHW, self._state, call.num_context
-            )
-        self._check_result(result_BTCHW, frames_BTCHW, call.num_written)
+            results = self._enlarge(frames_BTCHW, call.num_context)
         height, width = (self._spec.scale * n for n in call.items[0].rgb_3HW.shape[-2:])
         assert self._kind is not None
         kind = self._kind
@@ -208,8 +205,10 @@ class Runner:
             with self._lane.compute():
                 # One frame at a time: a chunk of full-size pictures in float would be the largest
                 # thing in memory.
+                result_1CHW = next(results)
+                self._check_result(result_1CHW, frames_BTCHW)
                 planes = rgb_to_planes(
-                    self._place(result_BTCHW[:, index, :, :height, :width], kind),
+                    self._place(result_1CHW[..., :height, :width], kind),
                     self._layout_out,
                     self._color_out,
                     dither=self._next_index if dithers else None,

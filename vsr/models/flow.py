@@ -166,6 +166,14 @@ def _upsample2(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def _box(x_BCHW: Tensor, window: int) -> Tensor:
+    """Mean over window x window samples, fewer at the border; one axis after the other."""
+    for kernel in ((1, window), (window, 1)):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        x_BCHW = F.avg_pool2d(x_BCHW, kernel, 1, padding, count_include_pad=False)
+    return x_BCHW
+
+
 def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor:
     """How well each shift of up to `radius` samples matches: (B, (2 radius + 1)^2, H, W).
 
@@ -183,7 +191,7 @@ def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor
         ],
         dim=1,
     )
-    costs = F.avg_pool2d(costs, 3, stride=1, padding=1, count_include_pad=False)
+    costs = _box(costs, 3)
     return costs / (costs.mean(dim=1, keepdim=True) + 1e-3)
 
 
@@ -204,7 +212,7 @@ def _lucas_kanade(ref_B1HW: Tensor, other_B1HW: Tensor) -> list[Tensor]:
     products = F.avg_pool2d(torch.cat((ix * ix, ix * iy, iy * iy, ix * it, iy * it), dim=1), 2)
     steps = []
     for window in (7, 3):
-        sums = F.avg_pool2d(products, window, 1, padding=window // 2, count_include_pad=False)
+        sums = _box(products, window)
         xx, xy, yy, xt, yt = torch.split(sums, 1, dim=1)
         xx, yy = xx + 1e-5, yy + 1e-5
         step = torch.cat((xy * yt - yy * xt, xy * xt - xx * yt), dim=1) / (xx * yy - xy * xy)

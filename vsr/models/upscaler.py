@@ -7,9 +7,9 @@ B batch, T frames in time, C channels, H W source size in pixels, s scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -62,6 +62,25 @@ class Upscaler(Protocol):
     def to(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def eval(self) -> Any: ...
+
+
+@runtime_checkable
+class FrameRenderer(Protocol):
+    """An upscaler whose last step, the one to full size, works on one frame at a time.
+
+    `upscale` is then `propagate` followed by `render` of each frame. Whoever writes frames one by
+    one calls these two, so that a chunk of full-size pictures in float never exists.
+    """
+
+    def propagate(
+        self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+    ) -> tuple[Sequence[Tensor], State]:
+        """As `Upscaler.upscale`, but gives (B, C, H, W) features of each frame to write."""
+        ...
+
+    def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
+        """(B, 3, H, W) and its features -> (B, 3, s*H, s*W), dtype of the frame."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,19 +57,23 @@ class Propagation(nn.Module):
             flow_B2HW: float32, from this frame's grid into the neighbour's.
             error_B1HW: float32, matching error of the warped neighbour; inf where there is none.
         """
-        offset, slope, initial = (
-            parameter.float()[:, None, None]
-            for parameter in (self.gate_offset, self.gate_slope, self.initial)
+        # Channels last from the start: mixed memory orders would be copied again and again.
+        error_BHW1 = error_B1HW.permute(0, 2, 3, 1)
+        gate_BHWC = torch.sigmoid(
+            self.gate_offset.float() - F.softplus(self.gate_slope.float()) * error_BHW1
         )
-        gate = torch.sigmoid(offset - F.softplus(slope) * error_B1HW)
-        return torch.lerp(initial, warp(hidden_BCHW, flow_B2HW), gate)
+        warped_BHWC = warp(hidden_BCHW, flow_B2HW).permute(0, 2, 3, 1)
+        return torch.lerp(self.initial.float(), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
 
-    def forward(self, inputs_BCHW: Tensor, aligned_BCHW: Tensor) -> Tensor:
-        """New state (B, C, H, W) in the trunk's dtype."""
-        features = torch.cat((inputs_BCHW, aligned_BCHW.to(inputs_BCHW.dtype)), dim=1)
-        hidden: Tensor = self.trunk(
-            features.to(compute_dtype(self.trunk), memory_format=torch.channels_last)
-        )
+    def forward(self, *inputs_BCHW: Tensor) -> Tensor:
+        """Run the trunk on the frame, what comes with it, and the aligned state.
+
+        Returns:
+            New state (B, C, H, W) in the trunk's dtype.
+        """
+        dtype = compute_dtype(self.trunk)
+        parts = [x.to(dtype, memory_format=torch.channels_last) for x in inputs_BCHW]
+        hidden: Tensor = self.trunk(torch.cat(parts, dim=1))
         return hidden
 
 
@@ -134,117 +138,93 @@ class FlowProp(nn.Module):
         self, frames_BTCHW: Tensor, state: State, num_context: int = 0
     ) -> tuple[Tensor, State]:
         """See `Upscaler.upscale`."""
-        batch, length, channels = frames_BTCHW.shape[:3]
+        features, state = self.propagate(frames_BTCHW, state, num_context)
+        results = [
+            self.render(frames_BTCHW[:, t], feature_BCHW) for t, feature_BCHW in enumerate(features)
+        ]
+        return torch.stack(results, dim=1), state
+
+    def propagate(
+        self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+    ) -> tuple[list[Tensor], State]:
+        """See `FrameRenderer.propagate`: features (B, C, H, W) of each frame to write."""
+        length, channels = frames_BTCHW.shape[1:3]
         if channels != 3 or not 0 <= num_context < length:
             raise ShapeError(
                 f"expected (B, T, 3, H, W) with T > {num_context} context frames, "
                 f"got {tuple(frames_BTCHW.shape)}"
             )
+        frames = list(frames_BTCHW.float().unbind(1))
         kept = length - num_context
-        frames = frames_BTCHW.float()
         if self.direction == "none":
-            hidden = self.still_trunk(self._cast(frames.flatten(0, 1)))
-            return self._render(frames, _split(hidden, batch), kept), state
-        hiddens, state = self._propagate(frames, state, kept)
-        return self._render(frames, hiddens, kept).to(frames_BTCHW.dtype), state
+            return [self.still_trunk(self._cast(frame)) for frame in frames[:kept]], state
+        backward = self._backward(frames)[:kept] if self.backward_pass is not None else None
+        hidden, previous, has_previous = state
+        # No previous frame: an error that closes the gate whatever its slope.
+        missing = (1.0 - has_previous.float()) * 1e4
+        features = []
+        for t in range(kept):
+            frame = frames[t]
+            if backward is not None:
+                ((flow, _, error),) = self._match(frame, [previous])
+                extra = backward[t]
+            else:
+                (flow, _, error), *ahead = self._match(frame, [previous, *frames[t + 1 : t + 2]])
+                extra = _look_ahead(frame, ahead)
+            aligned = self.forward_pass.align(hidden, flow, error + missing)
+            hidden = self.forward_pass(frame, extra, aligned)
+            features.append(hidden)
+            previous, missing = frame, torch.zeros_like(missing)
+        return features, (hidden.float(), previous, torch.ones_like(has_previous))
+
+    def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
+        """See `FrameRenderer.render`: residual and interpolated phases, shuffled to full size."""
+        phases = self.tail(self._cast(feature_BCHW)).float()
+        phases = phases + self.interpolation.phases(frame_BCHW.float())
+        return F.pixel_shuffle(phases, self.scale).to(frame_BCHW.dtype)
 
     def _cast(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.to(self.tail.weight.dtype, memory_format=torch.channels_last)
 
-    def _render(self, frames_BTCHW: Tensor, hidden_BTCHW: Tensor, kept: int) -> Tensor:
-        """Residual phases plus interpolated phases, shuffled to full size, float32."""
-        batch = frames_BTCHW.shape[0]
-        frames_NCHW = frames_BTCHW[:, :kept].flatten(0, 1)
-        hidden_NCHW = hidden_BTCHW[:, :kept].flatten(0, 1)
-        phases = self.tail(self._cast(_paired(hidden_NCHW)))[: len(frames_NCHW)].float()
-        phases = phases + self.interpolation.phases(frames_NCHW)
-        return _split(F.pixel_shuffle(phases, self.scale), batch)
+    def _match(self, frame: Tensor, others: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each other frame: the flow to it, itself warped onto `frame`, and the mismatch.
 
-    def _propagate(self, frames: Tensor, state: State, kept: int) -> tuple[Tensor, State]:
-        """Hidden features (B, kept, C, H, W) of the frames to write, and the state after them."""
-        length = frames.shape[1]
-        hidden, previous, has_previous = state
-        before = torch.cat((previous[:, None].float(), frames[:, :-1]), dim=1)
-        # One call for all pairs of the chunk, both directions: (t -> t-1) and (t -> t+1).
-        later = frames[:, 1 : (length if self.backward_pass is not None else kept + 1)]
-        num_later = later.shape[1]
-        flows, warped = self._flows(
-            torch.cat((frames[:, :kept], frames[:, :num_later]), dim=1),
-            torch.cat((before[:, :kept], later), dim=1),
-        )
-        flow_back, flow_ahead = flows[:, :kept], flows[:, kept:]
-        error_back = _mismatch(frames[:, :kept], warped[:, :kept])
-        # No previous frame: an error that closes the gate whatever its slope.
-        missing = (1.0 - has_previous.float()) * 1e4
-        error_back = torch.cat((error_back[:, :1] + missing[:, None], error_back[:, 1:]), dim=1)
-        error_ahead = _mismatch(frames[:, :num_later], warped[:, kept:])
-
-        if self.backward_pass is not None:
-            extra = self._backward(frames, flow_ahead, error_ahead, kept)
-        else:
-            extra = self._look_ahead(frames, warped[:, kept:], error_ahead, kept)
-        hiddens = []
-        for t in range(kept):
-            aligned = self.forward_pass.align(hidden, flow_back[:, t], error_back[:, t])
-            inputs = torch.cat((frames[:, t], extra[t].to(frames.dtype)), dim=1)
-            hidden = self.forward_pass(inputs, aligned)
-            hiddens.append(hidden)
-        new_state = (hidden.float(), frames[:, kept - 1], torch.ones_like(has_previous))
-        return torch.stack(hiddens, dim=1), new_state
-
-    def _flows(self, refs: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow of every pair and the second frame warped onto the first."""
+        Pair by pair in time, not a whole chunk at once: that would hold some ten full-size maps
+        for every frame of the chunk.
+        """
         assert self.flow is not None
-        batch = refs.shape[0]
-        refs_NCHW, others_NCHW = refs.flatten(0, 1), others.flatten(0, 1)
-        flow_N2HW = self.flow(_paired(refs_NCHW), _paired(others_NCHW))[: len(refs_NCHW)]
-        warped = warp(others_NCHW, flow_N2HW)
-        return _split(flow_N2HW, batch), _split(warped, batch)
+        refs = torch.cat([frame] * len(others))
+        others_NCHW = torch.cat([other.float() for other in others])
+        flow = self.flow(refs, others_NCHW)
+        warped = warp(others_NCHW, flow)
+        error = (refs - warped).abs().mean(dim=1, keepdim=True)
+        error = F.avg_pool2d(error, 3, stride=1, padding=1, count_include_pad=False)
+        batch = len(frame)
+        return list(
+            zip(flow.split(batch), warped.split(batch), error.split(batch), strict=True)  # type: ignore[no-untyped-call]
+        )
 
-    def _backward(
-        self, frames: Tensor, flow_ahead: Tensor, error_ahead: Tensor, kept: int
-    ) -> list[Tensor]:
-        """Backward features of the frames to write, from the end of the context to the start."""
+    def _backward(self, frames: list[Tensor]) -> list[Tensor]:
+        """Backward features of all frames, computed from the end of the context to the start."""
         assert self.backward_pass is not None
-        batch, length, _, height, width = frames.shape
+        batch, _, height, width = frames[0].shape
         hidden = self.backward_pass.initial_state(batch, height, width)
         features: list[Tensor] = []
-        for t in range(length - 1, -1, -1):
-            if t < length - 1:
-                aligned = self.backward_pass.align(hidden, flow_ahead[:, t], error_ahead[:, t])
-            else:
-                aligned = hidden
-            hidden = self.backward_pass(frames[:, t], aligned)
-            if t < kept:
-                features.append(hidden)
+        later: Tensor | None = None
+        for frame in reversed(frames):
+            aligned = hidden
+            if later is not None:
+                ((flow, _, error),) = self._match(frame, [later])
+                aligned = self.backward_pass.align(hidden, flow, error)
+            hidden = self.backward_pass(frame, aligned)
+            features.append(hidden)
+            later = frame
         return features[::-1]
 
-    def _look_ahead(
-        self, frames: Tensor, warped_ahead: Tensor, error_ahead: Tensor, kept: int
-    ) -> list[Tensor]:
-        """What the aligned next frame adds, 0 where it is occluded or there is none."""
-        num_later = warped_ahead.shape[1]
-        difference = (warped_ahead - frames[:, :num_later]) * torch.exp(-20.0 * error_ahead)
-        missing = difference.new_zeros(frames[:, 0].shape)
-        return [difference[:, t] if t < num_later else missing for t in range(kept)]
 
-
-def _paired(x_NCHW: Tensor) -> Tensor:
-    """The batch, a lone sample doubled.
-
-    torch computes a small picture alone by another CPU kernel than the same picture in a batch,
-    with other bits: a shot's last call would differ from the same frames in a larger call.
-    """
-    return x_NCHW if len(x_NCHW) > 1 else torch.cat((x_NCHW, x_NCHW))
-
-
-def _split(x_NCHW: Tensor, batch: int) -> Tensor:
-    """(B*T, C, H, W) -> (B, T, C, H, W)."""
-    return x_NCHW.view(batch, -1, *x_NCHW.shape[1:])
-
-
-def _mismatch(frames_BTCHW: Tensor, warped_BTCHW: Tensor) -> Tensor:
-    """(B, T, 1, H, W): mean absolute difference over the channels and a 3x3 neighbourhood."""
-    error = (frames_BTCHW - warped_BTCHW).abs().mean(dim=2, keepdim=True).flatten(0, 1)
-    error = F.avg_pool2d(error, 3, stride=1, padding=1, count_include_pad=False)
-    return _split(error, frames_BTCHW.shape[0])
+def _look_ahead(frame: Tensor, ahead: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """What the aligned next frame adds, 0 where it is occluded or there is none."""
+    if not ahead:
+        return torch.zeros_like(frame)
+    _, warped, error = ahead[0]
+    return (warped - frame) * torch.exp(-20.0 * error)
