@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,18 @@ from pydantic import BaseModel, ConfigDict
 
 import vsr
 from vsr.config import UpscaleConfig
+from vsr.engine.geometry import Geometry
 from vsr.errors import ConfigError, OpenError
 from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
-from vsr.media.codecs import CONTAINER_FORMATS
 from vsr.media.damage import DamageEvent
+from vsr.media.inventory import all_losses
 from vsr.media.probe import MediaInfo, probe
-from vsr.media.settings import EncoderSettings, resolve_settings
-from vsr.media.streams import StreamPlan, plan_streams
+from vsr.media.settings import EncoderSettings
+from vsr.media.streams import StreamPlan
+from vsr.pipeline.container import choose_container as choose_container
+from vsr.pipeline.container import encoder_settings, refuse_losses, streams_for
 from vsr.pipeline.declared import Declared
+from vsr.pipeline.geometry import GeometryPlan, plan_geometry
 from vsr.pipeline.scan import scan
 from vsr.pipeline.timeline import Timeline
 
@@ -100,6 +106,10 @@ class Plan(_Frozen):
     color_in: ColorSpec
     """How the source's codes are read: as tagged, gaps filled."""
     model: ModelPlan
+    scale: int | float
+    """By how much the film is enlarged, whatever the model reaches."""
+    geometry: Geometry
+    """What becomes of the pixels besides."""
     compute: ComputePlan
     encoder: EncoderSettings
     container: str
@@ -107,6 +117,8 @@ class Plan(_Frozen):
     segments: tuple[Segment, ...]
     declared: Declared = Declared()
     """What the result will lack or have changed on purpose; its check holds it to that."""
+    provenance: bool = True
+    """Whether tags in the result say how it was made."""
     queue_frames: int = 8
     """Frames that may wait between two stages; changes no byte."""
     notes: tuple[str, ...] = ()
@@ -132,24 +144,6 @@ class Plan(_Frozen):
             }
         )
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def choose_container(output: Path, config: UpscaleConfig) -> str:
-    """`mkv`, `mp4` or `mov`, by the configuration or else by the output's name.
-
-    Raises:
-        ConfigError: the name tells none of them.
-    """
-    if config.container != "auto":
-        return config.container
-    container = output.suffix.lower().removeprefix(".")
-    if container not in CONTAINER_FORMATS:
-        known = ", ".join(f".{name}" for name in CONTAINER_FORMATS)
-        raise ConfigError(
-            f"cannot tell the container from the output name {output.name!r}",
-            hint=f"use a name that ends in one of {known}",
-        )
-    return container
 
 
 def digest_source(path: Path) -> SourceDigest:
@@ -192,33 +186,15 @@ def make_plan(
         on_frame: called while scanning with the number of frames read so far.
 
     Raises:
+        LossRefusedError: `strict` was asked for, and the result would lack something.
         ConfigError: what is asked for contradicts itself or the source.
         MediaError: the source cannot be used.
         ModelError: the model cannot be used.
         DeviceError: the device is not there.
     """
-    container = choose_container(output, config)
     info = info or probe(source)
-    model, compute, notes = _plan_model(config)
     video = info.video
-    # Here, because a bad source should be refused before torch has been loaded.
-    from vsr.color import complete
-
-    color_in, guesses = complete(video.color, video.width, video.height, video.layout)
-    width, height = video.width * model.scale, video.height * model.scale
-    encoder = resolve_settings(
-        codec=config.codec,
-        crf=config.crf,
-        encoder_preset=config.encoder_preset,
-        profile=None,
-        info=video,
-        color=color_in,
-        width=width,
-        height=height,
-        threads=config.threads or encoder_threads(height),
-        container=container,
-    )
-    streams = plan_streams(info, container)
+    decided = outline(info, output, config)
     found = scan(
         source,
         video,
@@ -232,22 +208,82 @@ def make_plan(
         video=video,
         decode_threads=found.decode_threads,
         layout_in=video.layout,
-        color_in=color_in,
-        model=model,
-        compute=compute,
-        encoder=encoder,
-        container=container,
-        streams=streams,
+        color_in=decided.color_in,
+        model=decided.model,
+        compute=decided.compute,
+        encoder=decided.encoder,
+        container=decided.container,
+        streams=decided.streams,
+        provenance=config.provenance,
         segments=(Segment(index=0, first_frame=0, timeline=found.timeline, cuts=found.cuts),),
         queue_frames=config.engine.queue_frames,
+        notes=decided.notes,
+        damage=found.events,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What of a plan is known before the source's frames have been read."""
+
+    container: str
+    model: ModelPlan
+    compute: ComputePlan
+    color_in: ColorSpec
+    encoder: EncoderSettings
+    streams: StreamPlan
+    losses: tuple[str, ...]
+    """What the result will lack of the source."""
+    notes: tuple[str, ...]
+    """As in the plan."""
+
+
+def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
+    """Decide what can be decided without reading frames: a matter of a second.
+
+    Raises:
+        LossRefusedError: `strict` was asked for, and the result would lack something.
+        ConfigError: what is asked for contradicts itself or the source.
+        ModelError: the model cannot be used.
+        DeviceError: the device is not there.
+    """
+    container = choose_container(output, config)
+    video = info.video
+    # Here, because a bad source should be refused before torch has been loaded.
+    from vsr.color import complete
+
+    color_in, guesses = complete(video.color, video.width, video.height, video.layout)
+    shape = _plan_geometry(config, video, color_in)
+    model, compute, notes = _plan_model(config, shape)
+    width, height = shape.geometry.width, shape.geometry.height
+    encoder = encoder_settings(
+        config,
+        info=video,
+        color=color_in,
+        width=width,
+        height=height,
+        threads=config.threads or encoder_threads(height),
+        container=container,
+    )
+    streams = streams_for(info, container, config)
+    losses = all_losses(info, streams, encoder)
+    if config.strict:
+        refuse_losses(losses, container)
+    return Outline(
+        container=container,
+        model=model,
+        compute=compute,
+        color_in=color_in,
+        encoder=encoder,
+        streams=streams,
+        losses=losses,
         notes=(
             *info.warnings,
             *guesses,
             *encoder.notes,
-            *(f"Lost: {loss}." for loss in (*encoder.losses, *streams.losses)),
+            *(f"Lost: {loss}." for loss in losses),
             *notes,
         ),
-        damage=found.events,
     )
 
 
@@ -264,7 +300,39 @@ def decoder_threads(height: int) -> int:
     return max(1, min(8, height // 360))
 
 
-def _plan_model(config: UpscaleConfig) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
+def _plan_geometry(config: UpscaleConfig, video: VideoInfo, color: ColorSpec) -> GeometryPlan:
+    """Size, shape and orientation of the result."""
+    from vsr.models.catalog import DEFAULTS
+    from vsr.models.checkpoint import is_file_name, resolve_spec
+
+    default_scale: float = config.scale
+    if config.model is not None and "scale" not in config.model_fields_set:
+        # The name of a file does not say what it holds.
+        if is_file_name(config.model):
+            default_scale = resolve_spec(config.model).scale
+    return plan_geometry(
+        config,
+        video,
+        scale=Fraction(str(default_scale)),
+        model_scales=sorted(DEFAULTS),
+        multiple=frame_multiple(
+            codec=config.codec,
+            profile=config.profile,
+            info=video,
+            color=color,
+            same_codec=config.same_codec,
+        ),
+    )
+
+
+def _plain(scale: Fraction) -> int | float:
+    """A scale as people write it."""
+    return scale.numerator if scale.denominator == 1 else round(float(scale), 6)
+
+
+def _plan_model(
+    config: UpscaleConfig, shape: GeometryPlan
+) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
     """Choose network, device and number format; no weights are loaded yet."""
     import torch
 
@@ -273,12 +341,8 @@ def _plan_model(config: UpscaleConfig) -> tuple[ModelPlan, ComputePlan, tuple[st
     from vsr.models.catalog import default_model
     from vsr.models.checkpoint import is_file_name, resolve_spec
 
-    name = config.model or default_model(config.scale)
+    name = config.model or default_model(shape.model_scale)
     spec = resolve_spec(name)
-    if spec.scale != config.scale:
-        raise ConfigError(
-            f"model {name} enlarges by {spec.scale}, but scale {config.scale} was asked for"
-        )
     device = resolve_device(config.device)
     if config.engine.precision == "auto":
         dtype, reason = choose_dtype(spec, device)
@@ -298,7 +362,13 @@ def _plan_model(config: UpscaleConfig) -> tuple[ModelPlan, ComputePlan, tuple[st
         seed=config.seed,
     )
     compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
-    return model, compute, (f"Convolutions run in {dtype_name}: {reason}.",)
+    notes = (f"Convolutions run in {dtype_name}: {reason}.",)
+    if spec.scale != shape.scale:
+        notes += (
+            f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
+            f"to {_plain(shape.scale)} times the source.",
+        )
+    return model, compute, notes
 
 
 def _weights_sha256(name: str, spec: Any) -> str | None:
