@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,10 @@ class ChromaLocation(IntEnum):
     TOP = 4
     BOTTOMLEFT = 5
     BOTTOM = 6
+
+
+Curve = Literal["none", "linear", "density"]
+"""Curve between a source's codes and what a model sees; see `engine.curves`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

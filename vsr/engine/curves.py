@@ -19,12 +19,11 @@ code 0 it goes on along its tangent.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Curve = Literal["none", "linear", "density"]
+from vsr.frame import Curve
 
 _LOG_SLOPE = 1.055 / 2.4
 _LINEAR_SLOPE = 12.92
