@@ -170,6 +170,22 @@ def test_calls_follow_the_spec(num_frames: int, calls: list[tuple[list[int], int
     assert all(is_in_order for *_, is_in_order in model.calls)
 
 
+def test_chunk_overrides_the_spec(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    class Counting(Interpolation):
+        def upscale(
+            self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+        ) -> tuple[Tensor, State]:
+            lengths.append(frames_BTCHW.shape[1])
+            return super().upscale(frames_BTCHW, state, num_context)
+
+    monkeypatch.setattr("vsr.training.evaluate.load_upscaler", lambda model: Counting(4))
+    monkeypatch.setattr("vsr.training.evaluate._cost", lambda *arguments: (0.0, 0))
+    evaluate(["bicubic-x4"], clips, chunk=3)
+    assert lengths == [3, 2, 2]
+
+
 def test_video_files_are_decoded(tmp_path: Path) -> None:
     pictures = [_picture(50, 61, seed) for seed in range(2)]
     with av.open(str(tmp_path / "clip.mkv"), "w") as container:

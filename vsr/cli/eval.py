@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="copies: each frame among copies of itself, to show what true neighbours add.",
 )
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=1),
+    help="Frames per call of a model, to see what cutting a shot into chunks costs.",
+)
 @click.option("--device", default="auto", envvar="VSR_DEVICE", show_default=True)
 @click.option(
     "--dtype",
@@ -85,6 +90,7 @@ def command(
     crop: int | None,
     every: int,
     neighbours: str,
+    chunk: int | None,
     device: str,
     dtype: str,
     score_flow: bool,
@@ -119,6 +125,7 @@ def command(
         crop_px=crop,
         every=every,
         neighbours="copies" if neighbours == "copies" else "real",
+        chunk=chunk,
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
         progress=lambda model, clip: say(f"{model}: {clip}"),

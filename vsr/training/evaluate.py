@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -167,6 +167,7 @@ def evaluate(
     crop_px: int | None = None,
     every: int = 1,
     neighbours: Neighbours = "real",
+    chunk: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
@@ -184,6 +185,7 @@ def evaluate(
         crop_px: border left out of the score; None: 0 for video, `scale` for stills.
         every: score every so many frames.
         neighbours: `copies` feeds each frame among copies of itself.
+        chunk: frames written per call; None: as each model's spec says.
         device: where the models run.
         dtype: of their weights; frames are float32.
         progress: told what begins.
@@ -195,9 +197,11 @@ def evaluate(
     """
     if degradation not in DEGRADATIONS:
         raise ConfigError(f"Unknown degradation '{degradation}'", hint="use bi, or give --lr")
-    if not models or every < 1:
-        raise ConfigError("An evaluation needs a model, and a frame step of 1 or more")
+    if not models or every < 1 or (chunk is not None and chunk < 1):
+        raise ConfigError("An evaluation needs a model, and steps and chunks of 1 frame or more")
     specs = [_spec(model, scale) for model in models]
+    if chunk is not None:
+        specs = [replace(spec, chunk=chunk) for spec in specs]
     clips = find_clips(gt)
     small = None if lr is None else _by_name(clips, find_clips(lr), lr)
     is_video = clips[0].is_video
