@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from vsr.color import complete, planes_to_rgb, rgb_to_planes
 from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
+from vsr.engine.curves import from_display, to_display
 from vsr.engine.geometry import Geometry, fit_shape
 from vsr.engine.lanes import Download, make_lane
 from vsr.engine.placing import place, place_inside, turn
 from vsr.errors import ShapeError
-from vsr.frame import ColorSpec, Frame, PlaneLayout, VideoInfo
+from vsr.frame import ColorSpec, Curve, Frame, PlaneLayout, VideoInfo
 from vsr.models.upscaler import FrameRenderer, ModelSpec, State, Upscaler
 
 
@@ -76,6 +77,8 @@ class Runner:
             makes them.
         source: the video, whose frames may then change size, layout and colour from shot to shot;
             None refuses that. Needs `geometry`.
+        curve_in: from the source's codes to what the model sees.
+        curve_out: what the model makes passes its inverse.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class Runner:
         first_index: int = 0,
         geometry: Geometry | None = None,
         source: VideoInfo | None = None,
+        curve_in: Curve = "none",
+        curve_out: Curve = "none",
     ) -> None:
         assert source is None or geometry is not None, "changes need a geometry to be fitted into"
         self._model = model
@@ -106,6 +111,7 @@ class Runner:
         self._seed = seed
         self._geometry = geometry
         self._source = source
+        self._curves = curve_in, curve_out
         self._kind: _Kind | None = None
         self._next_index = first_index
         self._lane = make_lane(device)
@@ -138,6 +144,7 @@ class Runner:
                 rgb_13HW = planes_to_rgb(planes, kind.layout, kind.color, dtype=self._dtype)
                 if self._geometry is not None:
                     rgb_13HW = turn(rgb_13HW, self._geometry.orientation)
+                rgb_13HW = to_display(rgb_13HW, self._curves[0])
             call = self._chunker.push(_Waiting(replace(frame, planes=()), rgb_13HW[0]))
             if call is not None:
                 self._run(call)
@@ -207,8 +214,9 @@ class Runner:
                 # thing in memory.
                 result_1CHW = next(results)
                 self._check_result(result_1CHW, frames_BTCHW)
+                placed = self._place(result_1CHW[..., :height, :width], kind)
                 planes = rgb_to_planes(
-                    self._place(result_1CHW[..., :height, :width], kind),
+                    from_display(placed, self._curves[1]),
                     self._layout_out,
                     self._color_out,
                     dither=self._next_index if dithers else None,
