@@ -32,7 +32,7 @@ def test_unknown_id_names_near_ones() -> None:
     with pytest.raises(UnknownModelError, match=r"did you mean .*bicubic-x4") as caught:
         catalog.get_spec("bicubik-x4")
     assert caught.value.exit_code == 4
-    with pytest.raises(UnknownModelError, match="there are bicubic-x2, "):
+    with pytest.raises(UnknownModelError, match="there are bicubic-x1, "):
         catalog.get_spec("zzzzzzzzz")
 
 
@@ -51,7 +51,7 @@ def test_default_model_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_
     assert catalog.default_model(4) == "bicubic-x4"
     (tmp_path / "flowprop-s-x4-bi.safetensors").touch()
     assert catalog.default_model(4) == "flowprop-s-x4"
-    with pytest.raises(UnknownModelError, match="use one of 2, 3, 4"):
+    with pytest.raises(UnknownModelError, match="use one of 1, 2, 3, 4"):
         catalog.default_model(5)
 
 

@@ -117,9 +117,31 @@ def test_a_container_that_is_named_wins_over_the_suffix() -> None:
     assert choose_container(Path("a.bin"), UpscaleConfig(container="mkv")) == "mkv"
 
 
-def test_a_model_of_another_scale_is_refused(clip: Path) -> None:
-    with pytest.raises(ConfigError, match="enlarges by 2"):
-        plan_of(clip, scale=3)
+def test_a_model_of_another_scale_comes_first_and_one_resampling_after(clip: Path) -> None:
+    plan = plan_of(clip, scale=3)
+    assert (plan.model.id, plan.model.scale, plan.scale) == ("bicubic-x2", 2, 3)
+    assert (plan.encoder.width, plan.encoder.height) == (192, 144)
+    assert any("resampled once to 3 times" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("scale", "model", "size"),
+    [
+        (1, 1, (64, 48)),
+        (1.5, 2, (96, 72)),
+        (2.5, 3, (160, 120)),
+        (3.1, 4, (198, 148)),
+        (6, 4, (384, 288)),
+    ],
+)
+def test_the_smallest_model_that_reaches_the_scale(
+    clip: Path, scale: float, model: int, size: tuple[int, int]
+) -> None:
+    plan = make_plan(clip, Path("o.mkv"), resolve_config(flags={"scale": scale, "device": "cpu"}))
+    assert plan.model.scale == model
+    assert (plan.encoder.width, plan.encoder.height) == size
+    assert plan.scale == scale
+    assert any("resampled once" in note for note in plan.notes) == (scale != model)
 
 
 def test_an_unknown_model_is_refused(clip: Path) -> None:

@@ -178,6 +178,27 @@ def resolve_settings(
     return settings
 
 
+def frame_multiple(
+    *,
+    codec: str | None,
+    profile: str | None,
+    info: VideoInfo,
+    color: ColorSpec,
+    same_codec: bool = False,
+) -> tuple[int, int]:
+    """Width and height must be multiples of these in the codec that `resolve_settings` will take.
+
+    Raises:
+        ConfigError: no such codec or profile, or the two contradict each other.
+    """
+    if same_codec and codec is None:
+        codec = codec_of_source(info.codec).user_name
+    traits = _choose_codec(codec, profile, info, color)
+    return (
+        (1, 1) if traits.is_intra else size_multiple(choose_layout(traits.encoder, info.layout)[0])
+    )
+
+
 def _choose_codec(
     codec: str | None, profile: str | None, info: VideoInfo, color: ColorSpec
 ) -> CodecTraits:

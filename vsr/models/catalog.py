@@ -82,6 +82,8 @@ _XS_RUN = {"chunk": 8, "context": 1, "warmup": 16}
 _S_RUN = {"chunk": 24, "context": 6, "warmup": 16}
 
 SPECS: tuple[ModelSpec, ...] = (
+    # Changes nothing: for films that are only cleaned, cut or encoded anew.
+    _interpolation_spec("bicubic", "bicubic", 1, 2),
     _interpolation_spec("bicubic", "bicubic", 2, 2),
     _interpolation_spec("bicubic", "bicubic", 3, 2),
     _interpolation_spec("bicubic", "bicubic", 4, 2),
@@ -96,6 +98,7 @@ SPECS: tuple[ModelSpec, ...] = (
 )
 
 DEFAULTS: Mapping[int, tuple[str, ...]] = {
+    1: ("bicubic-x1",),
     2: ("bicubic-x2",),
     3: ("bicubic-x3",),
     4: ("flowprop-s-x4", "bicubic-x4"),

@@ -55,7 +55,7 @@ def plan_geometry(
     config: UpscaleConfig,
     video: VideoInfo,
     *,
-    default_scale: int,
+    scale: Fraction,
     model_scales: Sequence[int],
     multiple: tuple[int, int],
 ) -> GeometryPlan:
@@ -73,7 +73,7 @@ def plan_geometry(
     Args:
         config: what is asked for.
         video: the source.
-        default_scale: when neither scale nor size is asked for.
+        scale: to enlarge by, when no size is asked for.
         model_scales: there are models of, rising.
         multiple: width and height must be multiples of these for the encoder.
 
@@ -84,7 +84,7 @@ def plan_geometry(
     orientation, matrix = _orientation(config, video, notes)
     source = _turned(config, video, orientation, matrix)
     box = _box(config, source, notes)
-    across, down = _scales(config, source, box, default_scale)
+    across, down = _scales(config, source, box, scale)
     if min(across, down) < 1:
         raise ConfigError(
             f"the size asked for is smaller than the source's {video.width}x{video.height}",
@@ -94,7 +94,6 @@ def plan_geometry(
     _check_limits(*frame)
     aspect = _aspect(config, source, box, frame)
     _say(notes, source, (across, down), box, frame, aspect)
-    scale = max(across, down)
     geometry = Geometry(
         orientation=orientation,
         picture_width=picture[0],
@@ -108,8 +107,8 @@ def plan_geometry(
     )
     return GeometryPlan(
         geometry=geometry,
-        scale=scale,
-        model_scale=next((s for s in model_scales if s >= scale), model_scales[-1]),
+        scale=max(across, down),
+        model_scale=next((s for s in model_scales if s >= max(across, down)), model_scales[-1]),
         declared=declare(geometry, source.width, source.height, is_square=config.par == "square"),
         notes=tuple(notes),
     )
@@ -193,13 +192,13 @@ def _box(config: UpscaleConfig, source: _Turned, notes: list[str]) -> tuple[int,
 
 
 def _scales(
-    config: UpscaleConfig, source: _Turned, box: tuple[int, int] | None, default_scale: int
+    config: UpscaleConfig, source: _Turned, box: tuple[int, int] | None, scale: Fraction
 ) -> tuple[Fraction, Fraction]:
     """Enlargement across, pixel shape left out, and down."""
     if box is not None and config.fit == "stretch":
         # Square pixels of a film with narrow ones need fewer columns than are stored.
-        narrowed = min(Fraction(1), source.stretch)
-        return box[0] / (source.width * narrowed), Fraction(box[1], source.height)
+        narrowed = source.width * (source.stretch if source.stretch < 1 else Fraction(1))
+        return box[0] / narrowed, Fraction(box[1], source.height)
     if box is not None:
         sides = box[0] / (source.width * source.stretch), Fraction(box[1], source.height)
         both = min(sides) if config.fit == "contain" else max(sides)
@@ -207,7 +206,6 @@ def _scales(
     if config.height is not None:
         stored = source.width * source.stretch if source.is_sideways else source.height
         return (config.height / Fraction(stored),) * 2
-    scale = Fraction(str(config.scale)) if config.scale is not None else Fraction(default_scale)
     return scale, scale
 
 
@@ -224,7 +222,7 @@ def _sizes(
         whole = int(exact[0]), int(exact[1])
         return whole, (_round_up(whole[0], multiple[0]), _round_up(whole[1], multiple[1]))
     if box is None or config.fit == "contain":
-        limits = box or (None, None)
+        limits: tuple[int | None, int | None] = box or (None, None)
         near = [_nearest(e, m, top) for e, m, top in zip(exact, multiple, limits, strict=True)]
         return (near[0], near[1]), (near[0], near[1])
     frame = _nearest(Fraction(box[0]), multiple[0]), _nearest(Fraction(box[1]), multiple[1])
@@ -242,7 +240,7 @@ def _aspect(
     if box is None or config.fit != "stretch":
         return source.aspect
     aspect = source.aspect * Fraction(frame[1] * source.width, frame[0] * source.height)
-    return aspect.limit_denominator(int(_MAX_ASPECT_TERM / max(1, aspect)))
+    return aspect.limit_denominator(int(_MAX_ASPECT_TERM / max(Fraction(1), aspect)))
 
 
 def _say(
@@ -258,15 +256,15 @@ def _say(
         notes.append(
             f"Pixels of shape {_ratio(source.aspect)} become square: the width is resampled."
         )
-    elif aspect != source.aspect and aspect != 1:
+    elif aspect != source.aspect:
         notes.append(f"The pixels' shape becomes {_ratio(aspect)}, so that the film keeps its own.")
     across, down = source.width * source.stretch * scales[0], source.height * scales[1]
-    if box is None and (across, down) != frame:
+    if box is None and (across != frame[0] or down != frame[1]):
         notes.append(
             f"{_number(across)}x{_number(down)} is made {frame[0]}x{frame[1]}, "
             "the nearest size that the encoder can hold."
         )
-    elif box is not None and frame != box:
+    elif box is not None and box != frame:
         notes.append(f"{frame[0]}x{frame[1]} is what fits into {box[0]}x{box[1]}.")
 
 

@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict
 import vsr
 from vsr.config import UpscaleConfig
 from vsr.engine.geometry import Geometry
-from vsr.errors import ConfigError, OpenError
+from vsr.errors import OpenError
 from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
 from vsr.media.damage import DamageEvent
 from vsr.media.inventory import all_losses
 from vsr.media.probe import MediaInfo, probe
-from vsr.media.settings import EncoderSettings
+from vsr.media.settings import EncoderSettings, frame_multiple
 from vsr.media.streams import StreamPlan
 from vsr.pipeline.container import choose_container as choose_container
 from vsr.pipeline.container import encoder_settings, refuse_losses, streams_for
@@ -210,11 +210,14 @@ def make_plan(
         layout_in=video.layout,
         color_in=decided.color_in,
         model=decided.model,
+        scale=decided.scale,
+        geometry=decided.shape.geometry,
         compute=decided.compute,
         encoder=decided.encoder,
         container=decided.container,
         streams=decided.streams,
         provenance=config.provenance,
+        declared=Declared(picture=decided.shape.declared),
         segments=(Segment(index=0, first_frame=0, timeline=found.timeline, cuts=found.cuts),),
         queue_frames=config.engine.queue_frames,
         notes=decided.notes,
@@ -230,12 +233,18 @@ class Outline:
     model: ModelPlan
     compute: ComputePlan
     color_in: ColorSpec
+    shape: GeometryPlan
     encoder: EncoderSettings
     streams: StreamPlan
     losses: tuple[str, ...]
     """What the result will lack of the source."""
     notes: tuple[str, ...]
     """As in the plan."""
+
+    @property
+    def scale(self) -> int | float:
+        """As in the plan."""
+        return _plain(self.shape.scale)
 
 
 def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
@@ -253,7 +262,7 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
     from vsr.color import complete
 
     color_in, guesses = complete(video.color, video.width, video.height, video.layout)
-    shape = _plan_geometry(config, video, color_in)
+    shape = _plan_geometry(config, video, color_in, container)
     model, compute, notes = _plan_model(config, shape)
     width, height = shape.geometry.width, shape.geometry.height
     encoder = encoder_settings(
@@ -264,6 +273,7 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
         height=height,
         threads=config.threads or encoder_threads(height),
         container=container,
+        sample_aspect_ratio=shape.geometry.sample_aspect_ratio,
     )
     streams = streams_for(info, container, config)
     losses = all_losses(info, streams, encoder)
@@ -274,12 +284,14 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
         model=model,
         compute=compute,
         color_in=color_in,
+        shape=shape,
         encoder=encoder,
         streams=streams,
         losses=losses,
         notes=(
             *info.warnings,
             *guesses,
+            *shape.notes,
             *encoder.notes,
             *(f"Lost: {loss}." for loss in losses),
             *notes,
@@ -300,28 +312,33 @@ def decoder_threads(height: int) -> int:
     return max(1, min(8, height // 360))
 
 
-def _plan_geometry(config: UpscaleConfig, video: VideoInfo, color: ColorSpec) -> GeometryPlan:
+def _plan_geometry(
+    config: UpscaleConfig, video: VideoInfo, color: ColorSpec, container: str
+) -> GeometryPlan:
     """Size, shape and orientation of the result."""
     from vsr.models.catalog import DEFAULTS
     from vsr.models.checkpoint import is_file_name, resolve_spec
 
     default_scale: float = config.scale
-    if config.model is not None and "scale" not in config.model_fields_set:
+    is_open = "scale" not in config.model_fields_set
+    if config.model is not None and is_open and is_file_name(config.model):
         # The name of a file does not say what it holds.
-        if is_file_name(config.model):
-            default_scale = resolve_spec(config.model).scale
-    return plan_geometry(
-        config,
-        video,
-        scale=Fraction(str(default_scale)),
-        model_scales=sorted(DEFAULTS),
-        multiple=frame_multiple(
+        default_scale = resolve_spec(config.model).scale
+    multiple = (1, 1)
+    if container != "y4m":
+        multiple = frame_multiple(
             codec=config.codec,
             profile=config.profile,
             info=video,
             color=color,
             same_codec=config.same_codec,
-        ),
+        )
+    return plan_geometry(
+        config,
+        video,
+        scale=Fraction(str(default_scale)),
+        model_scales=sorted(DEFAULTS),
+        multiple=multiple,
     )
 
 
@@ -362,13 +379,13 @@ def _plan_model(
         seed=config.seed,
     )
     compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
-    notes = (f"Convolutions run in {dtype_name}: {reason}.",)
+    notes = [f"Convolutions run in {dtype_name}: {reason}."]
     if spec.scale != shape.scale:
-        notes += (
+        notes.append(
             f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
-            f"to {_plain(shape.scale)} times the source.",
+            f"to {_plain(shape.scale)} times the source."
         )
-    return model, compute, notes
+    return model, compute, tuple(notes)
 
 
 def _weights_sha256(name: str, spec: Any) -> str | None:

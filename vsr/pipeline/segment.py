@@ -120,6 +120,8 @@ def _make_runner(plan: Plan, segment: Segment) -> Runner:
         color_out=plan.encoder.color,
         seed=plan.model.seed,
         first_index=segment.first_frame,
+        geometry=plan.geometry,
+        source=plan.video,
     )
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ class UpscaleResult(BaseModel):
     width: int
     height: int
     model: str
-    scale: int
+    scale: int | float
     device: str
     seconds: float
     """From start to final name."""
@@ -150,7 +150,7 @@ def upscale(
         width=plan.encoder.width,
         height=plan.encoder.height,
         model=plan.model.id,
-        scale=plan.model.scale,
+        scale=plan.scale,
         device=plan.compute.device,
         seconds=round(time.perf_counter() - started, 3),
         fps=round(plan.num_frames / max(segment.times.wall_s, 1e-9), 3),
@@ -200,7 +200,7 @@ def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Pa
         [pts for part in plan.segments for pts in part.timeline.pts()],
         [ticks for part in plan.segments for ticks in part.timeline.durations()],
         source=plan.source_path,
-        info=info,
+        info=_as_shown(info, plan),
         plan=plan.streams,
         settings=plan.encoder,
         output=joined,
@@ -230,6 +230,14 @@ def _declared(plan: Plan) -> Declared:
         if action.action == "drop" and action.reason == "not asked for"
     )
     return plan.declared.model_copy(update={"left_out": left_out})
+
+
+def _as_shown(info: MediaInfo, plan: Plan) -> MediaInfo:
+    """The source as it would be described if its pictures lay as the result's do."""
+    matrix = plan.geometry.display_matrix
+    if info.video.display_matrix == matrix:
+        return info
+    return replace(info, video=replace(info.video, display_matrix=matrix, rotation=0))
 
 
 def _digests(plan: Plan, result_sha256: str) -> dict[str, str]:
