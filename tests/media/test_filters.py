@@ -9,7 +9,7 @@ import pytest
 
 from vsr.errors import DecodeError, NoVideoStreamError
 from vsr.frame import SideData
-from vsr.media.filters import Deinterlacer, idet_report
+from vsr.media.filters import Deinterlacer, InverseTelecine, idet_report
 from vsr.media.probe import probe
 from vsr.media.reader import FrameReader
 
@@ -154,10 +154,62 @@ def test_what_belongs_to_a_frame_stays_with_it(clip):
         assert all(f.side_data == () for f in out[1::2]) or not bob
 
 
-def test_frames_without_flag_can_stay_as_they_are(clip):
-    source, out, _ = deinterlace(clip(None), parity="tff", only_flagged=True)
-    for before, after in zip(source, out, strict=True):
-        np.testing.assert_array_equal(before.planes[0], after.planes[0])
+def test_single_frames_can_stay_as_they_are(clip):
+    path = clip("tff", frames=8)
+    filter_ = Deinterlacer(probe(path).video, parity="tff")
+    with FrameReader(path) as reader:
+        source = list(reader)
+    out = [d for k, f in enumerate(source) for d in filter_.push(f, is_combed=k % 2 == 0)]
+    out += filter_.flush()
+    for index, (before, after) in enumerate(zip(source, out, strict=True)):
+        assert np.array_equal(before.planes[0], after.planes[0]) == (index % 2 == 1)
+
+
+def test_the_last_field_comes_half_a_step_after_its_frame(clip):
+    _, out, _ = deinterlace(clip("bff", frames=3), parity="bff", bob=True)
+    assert [f.pts for f in out] == [0, 40, 80, 120, 160, 200]
+
+
+def film_field(index: int) -> tuple[float, float]:
+    """Times of the top and bottom field of picture `index` of a 3:2 pulldown, in film frames."""
+    group, place = divmod(index, 5)
+    top, bottom = ((0, 0), (1, 1), (1, 2), (2, 3), (3, 3))[place]
+    return 4 * group + top, 4 * group + bottom
+
+
+def draw_telecine(frame: av.VideoFrame, index: int) -> None:
+    top, bottom = film_field(index)
+    picture = scene(top).copy()
+    picture[1::2] = scene(bottom)[1::2]
+    for number, plane in enumerate(frame.planes):
+        rows = np.full((plane.height, plane.line_size), 128, np.uint8)
+        if number == 0:
+            rows[:, :64] = picture
+        plane.update(rows.tobytes())
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(20, 16), (22, 18)])
+def test_inverse_telecine_gives_the_film_back(make_clip, tmp_path, frames, expected):
+    rate = Fraction(30000, 1001)
+    path = make_clip(
+        tmp_path / "t.avi",
+        codec="ffv1",
+        height=64,
+        frames=frames,
+        rate=rate,
+        fill=draw_telecine,
+    )
+    info = probe(path).video
+    filter_ = InverseTelecine(info, parity="tff")
+    with FrameReader(path) as reader:
+        out = [done for frame in reader for done in filter_.push(frame)]
+    out += filter_.flush()
+    assert len(out) == expected
+    times = [f.pts * filter_.time_base for f in out]
+    assert times[:16] == [k * Fraction(1001, 24000) for k in range(16)]
+    assert times == sorted(set(times))
+    for index, frame in list(enumerate(out))[1:15]:
+        assert np.array_equal(frame.planes[0], scene(index)), f"film frame {index} is not whole"
 
 
 def test_real_dv_and_xdcam(media_dir):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,11 +16,11 @@ from av.filter import Graph
 from av.video.reformatter import VideoReformatter
 
 from vsr.errors import DecodeError, UnsupportedVideoError
-from vsr.frame import Frame, PlaneLayout, VideoInfo
+from vsr.frame import Frame, Plane, VideoInfo
 from vsr.media.formats import format_name, pixel_format, read_planes
 from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, open_input, reason
 from vsr.media.packets import read_packets
-from vsr.media.probe import configure_decoder, pick_video_stream, to_fraction
+from vsr.media.probe import configure_decoder, pick_video_stream
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Parity = Literal["tff", "bff"]
+
+_ANY_RATE = 25
+"""Told to filters where the rate is unknown; times are ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,93 +133,203 @@ def _last_metadata(graph: Graph) -> dict[str, str]:
     return last
 
 
-class Deinterlacer:
-    """Makes progressive frames of interlaced ones with FFmpeg's bwdif.
-
-    With `bob=False` one frame comes out for each that goes in, at the same pts in the source's time
-    base. With `bob=True` two come out, one per field, and `time_base` is half the source's, so that
-    the second one's time is exact. Frames come out later than they go in: call `flush` at the end.
+class FieldFilter:
+    """Frames in, frames out of a graph of FFmpeg's, pictures only.
 
     Args:
         info: the video, for size, layout and time base.
-        parity: which field comes first.
-        bob: one frame per field instead of one per pair of fields.
-        only_flagged: leave frames alone that are not flagged as interlaced.
-
-    Raises:
-        UnsupportedVideoError: the filter cannot work on this layout as it is.
+        filters: name and arguments of each filter in the chain.
     """
 
-    def __init__(
-        self, info: VideoInfo, *, parity: Parity, bob: bool = False, only_flagged: bool = False
-    ) -> None:
-        self._layout: PlaneLayout = info.layout
-        self._only_flagged = only_flagged
-        self._bob = bob
-        self._source_time_base = info.time_base
-        self.time_base = info.time_base / 2 if bob else info.time_base
+    def __init__(self, info: VideoInfo, *filters: tuple[str, str]) -> None:
+        self._layout = info.layout
+        self._time_base = info.time_base
         self._format = pixel_format(format_name(info.layout))
         self._reformatter = VideoReformatter()
-        self._sources: list[Frame] = []
         self._graph = Graph()
-        source = self._graph.add_buffer(
-            width=info.width,
-            height=info.height,
-            format=av.VideoFormat(self._format.name, info.width, info.height),
-            time_base=info.time_base,
+        # By name, because `add_buffer` cannot say the rate, which decimate insists on.
+        source = self._graph.add(
+            "buffer",
+            f"video_size={info.width}x{info.height}:pix_fmt={self._format.name}"
+            f":time_base={info.time_base}:frame_rate={info.frame_rate or _ANY_RATE}",
         )
-        mode = "send_field" if bob else "send_frame"
-        bwdif = self._graph.add("bwdif", f"mode={mode}:parity={parity}:deint=all")
-        self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
+        chain = [self._graph.add(name, arguments) for name, arguments in filters]
+        self._graph.link_nodes(source, *chain, self._graph.add("buffersink")).configure()
 
-    def push(self, frame: Frame) -> list[Frame]:
-        """Take the next frame in order; return those that are done."""
+    def push(self, frame: Frame) -> list[tuple[Plane, ...]]:
+        """Take the next picture; return the planes of those that are done."""
         assert frame.layout == self._layout, f"{frame.layout} is not {self._layout}"
-        self._sources.append(frame)
-        self._graph.vpush(self._picture(frame))
-        return [self._result(picture) for picture in _drain(self._graph)]
-
-    def flush(self) -> list[Frame]:
-        """Return the frames still inside, after the last one."""
-        self._graph.vpush(None)
-        return [self._result(picture) for picture in _drain(self._graph)]
-
-    def _picture(self, frame: Frame) -> VideoFrame:
         picture = av.VideoFrame(frame.width, frame.height, self._format.name)
         for target, plane in zip(picture.planes, frame.planes, strict=True):
             rows, columns = plane.shape
             padded = np.zeros((rows, target.line_size // plane.itemsize), plane.dtype)
             padded[:, :columns] = plane
             target.update(padded.tobytes())
-        picture.pts, picture.time_base = frame.pts, self._source_time_base
-        return picture
+        picture.pts, picture.time_base = frame.pts, self._time_base
+        self._graph.vpush(picture)
+        return self._done()
 
-    def _result(self, picture: VideoFrame) -> Frame:
+    def flush(self) -> list[tuple[Plane, ...]]:
+        """Planes of the pictures still inside, after the last one."""
+        self._graph.vpush(None)
+        return self._done()
+
+    def _done(self) -> list[tuple[Plane, ...]]:
+        return [self._planes(picture) for picture in _drain(self._graph)]
+
+    def _planes(self, picture: VideoFrame) -> tuple[Plane, ...]:
         if picture.format.name != self._format.name:
             raise UnsupportedVideoError(
                 f"Deinterlacing would turn {self._format.name} into {picture.format.name}.",
                 hint="keep the fields with --deinterlace keep",
             )
-        time_base = to_fraction(picture.time_base)
-        assert time_base is not None and picture.pts is not None
-        seconds = picture.pts * time_base
-        source = self._source_of(seconds)
-        ticks = seconds / self.time_base
-        assert ticks.denominator == 1, f"{seconds} s is no multiple of {self.time_base} s"
-        # In halved ticks a field lasts as many as its frame did in whole ones.
-        done = replace(source, pts=int(ticks), is_interlaced=False)
-        if seconds != self._seconds(source):
-            # The second field of a frame: captions and timecode came with the first.
-            done = replace(done, side_data=(), is_key=False)
-        if self._only_flagged and not source.is_interlaced:
-            return done
-        return replace(done, planes=read_planes(picture, self._format, self._reformatter))
+        return read_planes(picture, self._format, self._reformatter)
 
-    def _seconds(self, frame: Frame) -> Fraction:
-        return frame.pts * self._source_time_base
 
-    def _source_of(self, seconds: Fraction) -> Frame:
-        """The frame whose fields were shown at `seconds`; earlier ones are let go."""
-        while len(self._sources) > 1 and self._seconds(self._sources[1]) <= seconds:
+class Deinterlacer:
+    """Makes progressive frames of interlaced ones with FFmpeg's bwdif.
+
+    With `bob=False` one frame comes out for each that goes in, at the same pts in the source's time
+    base. With `bob=True` two come out, one per field, and `time_base` is half the source's, so that
+    the second one's time, midway to the next frame, is exact. Frames come out later than they go
+    in: call `flush` at the end.
+
+    Chroma of interlaced 4:2:0 belongs to fields as luma does, and is treated like it: what comes
+    out is progressive 4:2:0, to be converted as such.
+
+    Args:
+        info: the video, for size, layout and time base.
+        parity: which field comes first.
+        bob: one frame per field instead of one per pair of fields.
+
+    Raises:
+        UnsupportedVideoError: the filter cannot work on this layout as it is.
+    """
+
+    def __init__(self, info: VideoInfo, *, parity: Parity, bob: bool = False) -> None:
+        self._bob = bob
+        self.time_base = info.time_base / 2 if bob else info.time_base
+        mode = "send_field" if bob else "send_frame"
+        self._filter = FieldFilter(info, ("bwdif", f"mode={mode}:parity={parity}:deint=all"))
+        self._sources: list[tuple[Frame, bool]] = []
+        self._num_pushed = 0
+        self._num_done = 0
+        self._last_step = 0
+
+    def push(self, frame: Frame, *, is_combed: bool = True) -> list[Frame]:
+        """Take the next frame in order; return those that are done.
+
+        Args:
+            frame: a picture of two fields.
+            is_combed: False lets the picture pass as it is, unless each field becomes a frame.
+        """
+        if self._sources:
+            self._last_step = frame.pts - self._sources[-1][0].pts
+        self._sources.append((frame, is_combed))
+        self._num_pushed += 1
+        return [self._result(planes) for planes in self._filter.push(frame)]
+
+    def flush(self) -> list[Frame]:
+        """Return the frames still inside, after the last one."""
+        done = [self._result(planes) for planes in self._filter.flush()]
+        per_frame = 2 if self._bob else 1
+        if self._num_done != per_frame * self._num_pushed:
+            raise DecodeError(
+                f"Deinterlacing made {self._num_done} frames of {self._num_pushed}.",
+                hint="keep the fields with --deinterlace keep",
+            )
+        return done
+
+    def _result(self, planes: tuple[Plane, ...]) -> Frame:
+        is_second = self._bob and self._num_done % 2 == 1
+        self._num_done += 1
+        source, is_combed = self._sources[0]
+        following = self._sources[1][0].pts if len(self._sources) > 1 else None
+        if is_second or not self._bob:
             self._sources.pop(0)
-        return self._sources[0]
+        if not self._bob:
+            planes = planes if is_combed else source.planes
+            return replace(source, planes=planes, is_interlaced=False)
+        # In halved ticks a field lasts as many as its frame did in whole ones.
+        done = replace(source, planes=planes, is_interlaced=False, pts=2 * source.pts)
+        if not is_second:
+            return done
+        step = self._last_step or source.duration or 2
+        end = source.pts + step if following is None else following
+        # The second field of a frame: captions and timecode came with the first.
+        return replace(done, pts=source.pts + end, side_data=(), is_key=False)
+
+
+class InverseTelecine:
+    """Gives back the film of a 3:2 pulldown: four progressive frames for every five.
+
+    FFmpeg's fieldmatch pairs the fields that were one picture, bwdif cleans what stays combed, and
+    decimate drops the picture of five that comes twice. The four are spread evenly over the time
+    of the five, in quarters of the source's tick, so that no time is rounded. A last run of less
+    than five frames passes whole.
+
+    Args:
+        info: the video, for size, layout and time base.
+        parity: which field comes first.
+    """
+
+    CYCLE = 5
+
+    def __init__(self, info: VideoInfo, *, parity: Parity) -> None:
+        self.time_base = info.time_base / (self.CYCLE - 1)
+        self._filter = FieldFilter(
+            info,
+            ("fieldmatch", f"order={parity}:combmatch=full"),
+            ("bwdif", f"mode=send_frame:parity={parity}:deint=interlaced"),
+            ("decimate", f"cycle={self.CYCLE}"),
+        )
+        self._sources: list[Frame] = []
+        self._planes: list[tuple[Plane, ...]] = []
+
+    def push(self, frame: Frame) -> list[Frame]:
+        """Take the next frame in order; return those that are done."""
+        self._sources.append(frame)
+        self._planes += self._filter.push(frame)
+        return self._settled()
+
+    def flush(self) -> list[Frame]:
+        """Return the frames still inside, after the last one."""
+        self._planes += self._filter.flush()
+        done = self._settled(is_end=True)
+        if self._planes or len(self._sources) > 1:
+            raise DecodeError(
+                f"Inverse telecine left {len(self._planes)} of {len(self._sources)} frames over.",
+                hint="use --deinterlace bwdif",
+            )
+        return done
+
+    def _settled(self, *, is_end: bool = False) -> list[Frame]:
+        """Whole cycles whose end is known, and at the end what is left."""
+        kept = self.CYCLE - 1
+        done: list[Frame] = []
+        while len(self._planes) >= kept and len(self._sources) > self.CYCLE:
+            span = self._sources[self.CYCLE].pts - self._sources[0].pts
+            done += self._cycle(kept, self.CYCLE, span)
+        if is_end and len(self._sources) >= self.CYCLE and len(self._planes) >= kept:
+            last, before = self._sources[self.CYCLE - 1], self._sources[self.CYCLE - 2]
+            done += self._cycle(kept, self.CYCLE, last.pts - self._sources[0].pts
+                                + (last.duration or last.pts - before.pts))  # fmt: skip
+        if is_end:
+            while self._planes and self._sources:
+                source = self._sources.pop(0)
+                done.append(self._frame(source, self._planes.pop(0), 4 * source.pts, 0))
+        return done
+
+    def _cycle(self, num_out: int, num_in: int, span: int) -> list[Frame]:
+        """The first `num_out` pictures, spread over the `span` ticks of `num_in` sources."""
+        sources, self._sources = self._sources[:num_in], self._sources[num_in:]
+        planes, self._planes = self._planes[:num_out], self._planes[num_out:]
+        start = num_out * sources[0].pts
+        return [
+            self._frame(sources[k + (k >= 2)], planes[k], start + k * span, span)
+            for k in range(num_out)
+        ]
+
+    def _frame(self, source: Frame, planes: tuple[Plane, ...], pts: int, duration: int) -> Frame:
+        duration = duration or (self.CYCLE - 1) * source.duration
+        return replace(source, planes=planes, pts=pts, duration=duration, is_interlaced=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from av.video.reformatter import VideoReformatter
 
@@ -64,6 +64,19 @@ class DecodeEntry:
     """Frames that are decoded and dropped before the first wanted one."""
 
 
+class ReadWatcher(Protocol):
+    """Looks on while a file is read; see `pipeline.scan`."""
+
+    def on_packet(self, pts: int | None) -> None:
+        """Called after each packet went through the decoder.
+
+        None: it has no timestamp, is not meant to be shown, or the last one went before.
+        """
+
+    def on_picture(self, decoded: VideoFrame, frame: Frame) -> None:
+        """Called with each picture as decoded and as it is about to be delivered."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Picture:
     """What must not change inside one video."""
@@ -96,6 +109,7 @@ class FrameReader:
         limits: what the file may ask of us.
         info: from an earlier `probe` of the same stream; probed anew if None.
         max_consecutive_errors: packets refused in a row before giving up.
+        watcher: told of every packet and picture; it changes nothing.
 
     Raises:
         OpenError, NoVideoStreamError, UnsupportedVideoError, DecodeError: as `probe`; while
@@ -115,6 +129,7 @@ class FrameReader:
         limits: ProbeLimits = DEFAULT_LIMITS,
         info: VideoInfo | None = None,
         max_consecutive_errors: int = MAX_CONSECUTIVE_ERRORS,
+        watcher: ReadWatcher | None = None,
     ) -> None:
         self.path = Path(path)
         self.info = info or probe(self.path, limits=limits, stream_index=stream_index).video
@@ -123,6 +138,7 @@ class FrameReader:
         self._threads = threads
         self._limits = limits
         self._max_errors = max_consecutive_errors
+        self._watcher = watcher
         self._expected_skip = None if entry is None else entry.skip
         if start_pts is None:
             self._entry_pts = None
@@ -179,6 +195,8 @@ class FrameReader:
             num_delivered += 1
             last = self._frame(decoded, pts)
             end = last.pts + last.duration
+            if self._watcher is not None:
+                self._watcher.on_picture(decoded, last)
             yield last
             del last
         self._check_end(end)
@@ -226,8 +244,14 @@ class FrameReader:
         for packet in packets:
             if packet.is_corrupt:
                 self._note_corrupt(packet)
-            yield from self._send(packet)
-        yield from self._send(None)
+            yield from self._watched(packet)
+        yield from self._watched(None)
+
+    def _watched(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        frames = self._send(packet)
+        if self._watcher is not None:
+            self._watcher.on_packet(None if packet is None or packet.is_discard else packet.pts)
+        return frames
 
     def _send(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Decode one packet, or drain with None; a refused packet is recorded and skipped."""

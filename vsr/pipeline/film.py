@@ -1,0 +1,57 @@
+"""The film as the plan declares it: decoded, filled where pictures are lost, made progressive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vsr.frame import Frame, VideoInfo
+from vsr.media.damage import DamageEvent
+from vsr.media.reader import FrameReader, ReadWatcher
+from vsr.pipeline.conceal import conceal
+from vsr.pipeline.interlace import InterlacePlan, deinterlaced
+
+
+class Film:
+    """Frames of the declared timeline; iterate `frames` once, in one thread.
+
+    Args:
+        source: the file.
+        info: of its video stream.
+        threads: decoder threads, as planned.
+        interlace: what is done to fields.
+        concealed: times of lost pictures, in the source's time base.
+        watcher: see `FrameReader`.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        info: VideoInfo,
+        *,
+        threads: int,
+        interlace: InterlacePlan | None = None,
+        concealed: Sequence[int] = (),
+        watcher: ReadWatcher | None = None,
+    ) -> None:
+        self._source = source
+        self._info = info
+        self._threads = threads
+        self._interlace = interlace or InterlacePlan()
+        self._concealed = concealed
+        self._watcher = watcher
+        self.events: tuple[DamageEvent, ...] = ()
+        """What the reader saw; complete after the last frame."""
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames, in order.
+
+        Raises:
+            DecodeError, UnsupportedVideoError: as `FrameReader`, and when a filter refuses.
+        """
+        with FrameReader(
+            self._source, info=self._info, threads=self._threads, watcher=self._watcher
+        ) as reader:
+            whole = conceal(reader, self._concealed) if self._concealed else iter(reader)
+            yield from deinterlaced(whole, self._interlace, self._info)
+            self.events = tuple(reader.events)
