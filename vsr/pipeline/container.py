@@ -11,8 +11,8 @@ from vsr.errors import ConfigError, LossRefusedError
 from vsr.frame import ColorSpec, VideoInfo
 from vsr.media.codecs import CONTAINER_FORMATS, PROFILES, check_container, find_codec
 from vsr.media.codecs import same_codec as codec_of_source
-from vsr.media.probe import MediaInfo
-from vsr.media.selection import parse_map
+from vsr.media.probe import MediaInfo, probe
+from vsr.media.selection import Selection, film_index, parse_map
 from vsr.media.settings import EncoderSettings, resolve_settings
 from vsr.media.streams import StreamPlan, plan_streams
 from vsr.media.y4m import CONTAINER as RAW
@@ -92,6 +92,21 @@ def streams_for(info: MediaInfo, container: str, config: UpscaleConfig) -> Strea
         only=only,
         without=without,
     )
+
+
+def probe_film(source: Path, config: UpscaleConfig) -> MediaInfo:
+    """Describe a source; its film is the video stream that `map` names, if it names one.
+
+    Raises:
+        MediaError: the source cannot be used.
+        ConfigError: `map` names two video streams.
+    """
+    info = probe(source)
+    only, without = parse_map(config.map)
+    named = film_index(info, Selection(only=only, without=without))
+    if named is None or named == info.video.stream_index:
+        return info
+    return probe(source, stream_index=named)
 
 
 def settle(output: Path, config: UpscaleConfig, info: MediaInfo) -> Settled:

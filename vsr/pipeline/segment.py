@@ -7,16 +7,18 @@ to another process or machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vsr.engine.waiting import wait_passively
 from vsr.errors import DecodeError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
-from vsr.media.encoder import SegmentEncoder
+from vsr.media.encoder import SegmentEncoder, SegmentSummary
 from vsr.media.reader import FrameReader
+from vsr.media.settings import EncoderSettings
 from vsr.pipeline.plan import Plan, Segment
 from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 
 OnFrame = Callable[[int, StageClock], None]
 """Called with the number of frames written so far and the clock of the stages."""
+
+
+class Encoder(AbstractContextManager["Encoder"], Protocol):
+    """What takes the frames of a segment, in order."""
+
+    def encode(self, frame: Frame) -> None: ...
+
+    def close(self) -> SegmentSummary: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,12 @@ def segment_name(index: int) -> str:
 
 
 def run_segment(
-    plan: Plan, index: int, folder: Path, *, on_frame: OnFrame | None = None
+    plan: Plan,
+    index: int,
+    folder: Path,
+    *,
+    on_frame: OnFrame | None = None,
+    open_encoder: Callable[[Path, EncoderSettings], Encoder] = SegmentEncoder,
 ) -> SegmentResult:
     """Make segment `index` of a plan; equal plans give equal bytes.
 
@@ -55,6 +70,7 @@ def run_segment(
         index: which of its segments.
         folder: where to write; the file is complete when this returns and absent when it raises.
         on_frame: called in the encode thread after each frame.
+        open_encoder: what takes the frames, for results that are not made of segment files.
 
     Raises:
         DecodeError: the source no longer gives the frames that the plan lists.
@@ -66,7 +82,7 @@ def run_segment(
     clock = StageClock()
     shots = _Shots(_make_runner(plan, segment), segment)
     reader = _Source(plan, segment)
-    with SegmentEncoder(path, plan.encoder) as encoder:
+    with open_encoder(path, plan.encoder) as encoder:
         num_written = 0
 
         def write(frame: Frame) -> None:

@@ -18,17 +18,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-import vsr
 from vsr.config import UpscaleConfig
 from vsr.engine.waiting import wait_passively
 from vsr.errors import CheckFailedError, ConfigError, OpenError, OutputError, OutputExistsError
 from vsr.media.damage import DamageEvent
-from vsr.media.probe import MediaInfo, probe
+from vsr.media.inventory import inventory
+from vsr.media.probe import MediaInfo
 from vsr.media.segments import join_segments
 from vsr.pipeline.check import CheckResult, check
 from vsr.pipeline.declared import TAG as DECLARED_TAG
 from vsr.pipeline.declared import Declared
-from vsr.pipeline.plan import Plan, choose_container, make_plan
+from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.provenance import provenance_tags
+from vsr.pipeline.container import RAW, choose_container, probe_film, settle
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
 
@@ -36,6 +38,7 @@ __all__ = ["Progress", "UpscaleResult", "run_segment", "upscale"]
 
 logger = logging.getLogger(__name__)
 
+_MAX_NAME_BYTES = 240
 Phase = Literal["scan", "upscale", "join", "check"]
 
 
@@ -77,7 +80,8 @@ class UpscaleResult(BaseModel):
     stages: dict[str, float]
     """Seconds: each stage's busy time, and the phases."""
     plan: list[dict[str, Any]]
-    """What became of each stream, then what was guessed, chosen or lost."""
+    """What became of each stream; of chapters, tags, dispositions and side data; then what was
+    guessed, chosen or lost."""
     events: list[dict[str, Any]]
     """What was wrong with the source and what was done about it."""
     check: CheckResult
@@ -95,7 +99,9 @@ def upscale(
 
     Args:
         source: a video file.
-        output: name of the result, ending in .mkv, .mp4 or .mov unless the container is given.
+        output: name of the result, ending in .mkv, .mp4 or .mov unless the container is given; raw
+            pictures go to a name that ends in .y4m, or to stdout for `-`. Under `container="auto"`
+            the result may get another suffix: see `UpscaleResult.result`.
         config: what is asked for; None takes the defaults.
         progress: called often, from several threads but never from two at once.
 
@@ -114,12 +120,19 @@ def upscale(
     source, output = Path(source), Path(output)
     config = config or UpscaleConfig()
     tell = progress or (lambda _: None)
-    choose_container(output, config)
-    _refuse_same_file(source, output)
-    info = probe(source)
-    _refuse_output(output, overwrite=config.overwrite)
-    with _WorkFolder(output) as folder:
-        clock = _PhaseClock()
+    if choose_container(output, config) == RAW:
+        # Here, because it builds on this module.
+        from vsr.pipeline.raw import upscale_raw
+
+        return upscale_raw(source, output, config, progress=progress)
+    refuse_same_file(source, output)
+    info = probe_film(source, config)
+    settled = settle(output, config, info)
+    output = settled.output
+    refuse_same_file(source, output)
+    refuse_output(output, overwrite=config.overwrite)
+    with WorkFolder(output) as folder:
+        clock = PhaseClock()
         num_declared = info.video.num_frames
         plan = make_plan(
             source,
@@ -128,6 +141,8 @@ def upscale(
             info=info,
             on_frame=lambda done: tell(Progress("scan", done, num_declared)),
         )
+        if settled.note is not None:
+            plan = plan.model_copy(update={"notes": (settled.note, *plan.notes)})
         for note in plan.notes:
             logger.info("%s", note)
         clock.end("scan")
@@ -140,9 +155,24 @@ def upscale(
         proof = check(source, joined, plan=plan)
         clock.end("check")
         if not proof.ok:
-            _reject(joined, output, proof)
+            reject(joined, output, proof)
         result_sha256 = _sha256(joined)
-        _take_name(joined, output, overwrite=config.overwrite)
+        take_name(joined, output, overwrite=config.overwrite)
+    return report(source, output, plan, info, segment, clock, started, proof, result_sha256)
+
+
+def report(
+    source: Path,
+    output: Path,
+    plan: Plan,
+    info: MediaInfo,
+    segment: SegmentResult,
+    clock: PhaseClock,
+    started: float,
+    proof: CheckResult,
+    result_sha256: str,
+) -> UpscaleResult:
+    """What a run made, from its plan and what was measured."""
     return UpscaleResult(
         source=str(source),
         result=str(output),
@@ -158,6 +188,7 @@ def upscale(
         stages=_stage_seconds(segment.times, clock),
         plan=[
             *(action.model_dump() for action in plan.streams.actions),
+            *(item.model_dump() for item in inventory(info, plan.streams, plan.encoder)),
             *({"note": note} for note in plan.notes),
         ],
         events=[_event(event, plan) for event in segment.damage],
@@ -166,7 +197,7 @@ def upscale(
     )
 
 
-class _PhaseClock:
+class PhaseClock:
     """Seconds of each phase, one after the other."""
 
     def __init__(self) -> None:
@@ -179,7 +210,7 @@ class _PhaseClock:
         self._last = now
 
 
-def _stage_seconds(times: StageTimes, clock: _PhaseClock) -> dict[str, float]:
+def _stage_seconds(times: StageTimes, clock: PhaseClock) -> dict[str, float]:
     return {name: round(value, 3) for name, value in {**times.busy_s, **clock.seconds}.items()}
 
 
@@ -211,11 +242,8 @@ def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Pa
 
 
 def _provenance(plan: Plan) -> dict[str, str]:
-    """Tags that say how the result was made."""
-    made_with = f"vsr {vsr.__version__}; {plan.model.id}"
-    if plan.model.weights_sha256 is not None:
-        made_with += f"; weights {plan.model.weights_sha256[:16]}"
-    tags = {"VSR": f"{made_with}; plan {plan.digest()[:16]}"}
+    """Tags that say how the result was made, if they are wanted, and what it changed."""
+    tags = provenance_tags(plan) if plan.provenance else {}
     declared = _declared(plan)
     if declared != Declared():
         tags[DECLARED_TAG] = declared.to_tag()
@@ -268,7 +296,7 @@ def _event(event: DamageEvent, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _refuse_same_file(source: Path, output: Path) -> None:
+def refuse_same_file(source: Path, output: Path) -> None:
     """Raise unless `output` is another file than `source`, whatever links lead to either."""
     try:
         is_same = output.samefile(source)
@@ -282,7 +310,7 @@ def _refuse_same_file(source: Path, output: Path) -> None:
         )
 
 
-def _refuse_output(output: Path, *, overwrite: bool) -> None:
+def refuse_output(output: Path, *, overwrite: bool) -> None:
     """Raise unless the result may take its name."""
     if not os.path.lexists(output):
         return
@@ -299,12 +327,12 @@ def _refuse_output(output: Path, *, overwrite: bool) -> None:
         )
 
 
-class _WorkFolder:
+class WorkFolder:
     """A folder beside the output for everything unfinished; removed when the run ends."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._path = output.absolute().parent / f".{output.name}.vsr-work"
+        self._path = output.absolute().parent / f".{_short(output.name)}.vsr-work"
 
     def __enter__(self) -> Path:
         parent = self._path.parent
@@ -326,7 +354,13 @@ class _WorkFolder:
         shutil.rmtree(self._path, ignore_errors=True)
 
 
-def _take_name(joined: Path, output: Path, *, overwrite: bool) -> None:
+def _short(name: str) -> str:
+    """A name that leaves room for what is put around it, within the 255 bytes a name may have."""
+    data = os.fsencode(name)
+    return name if len(data) <= _MAX_NAME_BYTES else hashlib.sha256(data).hexdigest()[:32]
+
+
+def take_name(joined: Path, output: Path, *, overwrite: bool) -> None:
     """Give the finished file its final name, safely on disk."""
     try:
         _sync(joined)
@@ -348,9 +382,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _reject(joined: Path, output: Path, proof: CheckResult) -> None:
+def reject(joined: Path, output: Path, proof: CheckResult) -> None:
     """Keep a result that failed its check under a name that says so, and raise."""
-    rejected = output.with_name(f"{output.stem}.rejected{output.suffix}")
+    rejected = output.with_name(f"{_short(output.stem)}.rejected{output.suffix}")
     joined.replace(rejected)
     row = proof.failures[0]
     raise CheckFailedError(
