@@ -1,217 +1,299 @@
 """Prove that a result is the same film as its source, only larger.
 
-A first version: pictures and their times, sound packet by packet, and what else there must be.
-Reads both files anew and trusts nothing that the run remembers, except, to save a pass over the
-source, the plan's list of frame times.
+Both files are read anew, decoded side by side in constant memory, and compared in everything but
+size; nothing that the run remembers is trusted. What was changed on purpose has to be declared in
+the result (`pipeline.declared`), or it counts as damage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from vsr.errors import MediaError
+from vsr.color import complete
+from vsr.errors import MediaError, UnsupportedVideoError
+from vsr.frame import ColorSpec, Frame
 from vsr.media.damage import DamageEvent
-from vsr.media.fingerprint import Fingerprint, fingerprint
-from vsr.media.probe import MediaInfo, StreamInfo, probe
+from vsr.media.fingerprint import fingerprint
+from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
-from vsr.pipeline.plan import Plan
+from vsr.media.streams import StreamPlan, plan_streams
+from vsr.pipeline.check_picture import check_picture
+from vsr.pipeline.check_streams import Pair, check_streams
+from vsr.pipeline.check_time import Clock, check_times
+from vsr.pipeline.declared import Declared, read_declared
+from vsr.pipeline.likeness import (
+    MAX_FIELD_CODES,
+    MAX_FILM_CODES,
+    MIN_PSNR_DB,
+    Likeness,
+    SourceWindow,
+    make_samplers,
+)
+from vsr.pipeline.plan import Plan, decoder_threads
 from vsr.pipeline.scan import PICTURE_DAMAGE
+from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 
-_DECODE_THREADS = 4
-_MAX_DRIFT = Fraction(1, 1000)
-"""Seconds by which sound may move against pictures, on top of both files' rounding."""
+__all__ = ["CheckResult", "CheckRow", "check"]
 
-
-class CheckRow(BaseModel):
-    """One property of the film, in the source and in the result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    ok: bool
-    source: str
-    result: str
-    note: str = ""
+OnFrame = Callable[[int], None]
+"""Called with the number of frames of the result read so far."""
 
 
-class CheckResult(BaseModel):
-    """The proof: ok only if every row is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ok: bool
-    rows: tuple[CheckRow, ...]
-
-    @property
-    def failures(self) -> tuple[CheckRow, ...]:
-        return tuple(row for row in self.rows if not row.ok)
-
-
-@dataclass(frozen=True, slots=True)
-class _Film:
-    """One of the two files, read to its end."""
-
-    info: MediaInfo
-    pts: Sequence[int]
-    damage: tuple[DamageEvent, ...]
-    prints: dict[int, Fingerprint]
-
-    @property
-    def time_base(self) -> Fraction:
-        return self.info.video.time_base
-
-    def streams(self, kind: str) -> list[StreamInfo]:
-        return [stream for stream in self.info.streams if stream.kind == kind]
-
-
-def check(source: Path, result: Path, *, plan: Plan | None = None) -> CheckResult:
+def check(
+    source: Path, result: Path, *, plan: Plan | None = None, on_frame: OnFrame | None = None
+) -> CheckResult:
     """Compare a result with its source.
 
     Args:
         source: the film as it was.
         result: the film enlarged.
-        plan: of the run that made the result, if at hand: says which streams were meant to be
-            kept, and spares a decoding pass over the source.
+        plan: of the run that made the result, if at hand. Without it, what was meant to be kept
+            follows from the result's container and from what the result declares.
+        on_frame: called while reading with the number of frames read so far.
 
     Raises:
         MediaError: the source cannot be read. A result that cannot be read is a failed row.
     """
-    before = _read_source(source, plan)
+    source, result = Path(source), Path(result)
+    index = None if plan is None else plan.video.stream_index
+    before = probe(source, stream_index=index)
     try:
-        after = _read(result, probe(result), None)
+        after = probe(result)
+        declared = read_declared(result, after.metadata) if plan is None else plan.declared
+        if index is None and declared.video_stream is not None:
+            before = probe(source, stream_index=declared.video_stream)
     except MediaError as error:
-        return CheckResult(ok=False, rows=(_row("decodes", False, "yes", "no", str(error)),))
-    kept = None if plan is None else {a.index for a in plan.streams.actions if a.action == "keep"}
-    rows = (
-        _check_decodes(after),
-        _row("frames", len(before.pts) == len(after.pts), len(before.pts), len(after.pts)),
-        _check_pts(before, after),
-        _check_size(before, after, plan),
-        *_check_audio(before, after, kept),
-        *_check_counts(before, after, plan),
+        return verdict([row("decodes", False, "yes", "no", str(error))])
+    except ValueError as error:
+        return verdict([row("declaration", False, "what was changed", "unreadable", str(error))])
+    streams = plan.streams if plan is not None else _expected_streams(before, after, declared)
+    threads = decoder_threads(before.video.height) if plan is None else plan.decode_threads
+    watched = _watch(before, after, declared, threads, on_frame)
+    if threads > 1 and any(e.kind in PICTURE_DAMAGE for e in watched.source_events):
+        # What a decoder makes of damage by several threads differs from run to run.
+        watched = _watch(before, after, declared, 1, on_frame)
+    contents = (
+        fingerprint(source, _beside(before), film=before.video.stream_index),
+        fingerprint(result, _beside(after), film=after.video.stream_index),
     )
-    return CheckResult(ok=all(row.ok for row in rows), rows=rows)
+    times, moved = check_times(watched.before, watched.after, after.container, declared)
+    pair = Pair(before, after, *contents, streams, declared, moved)
+    rows = [
+        *_check_declared(declared),
+        _check_decodes(watched, contents[1].trouble),
+        *times,
+        *_check_likeness(watched),
+        *check_picture(before, after, contents[1].film_tags, declared, plan),
+        *_check_captions(watched, after),
+        *check_streams(pair),
+    ]
+    return verdict(rows)
 
 
-def _read_source(source: Path, plan: Plan | None) -> _Film:
-    if plan is None:
-        return _read(source, probe(source), None)
-    info = probe(source, stream_index=plan.video.stream_index)
-    return _read(source, info, [pts for part in plan.segments for pts in part.timeline.pts()])
+def _expected_streams(before: MediaInfo, after: MediaInfo, declared: Declared) -> StreamPlan:
+    """What a run into such a container would have kept."""
+    container = "mkv"
+    if "mp4" in after.container:
+        brand = after.metadata.get("major_brand", "")
+        container = "mov" if brand.strip() == "qt" else "mp4"
+    return plan_streams(before, container, without=frozenset(declared.left_out))
 
 
-def _read(path: Path, info: MediaInfo, pts: list[int] | None) -> _Film:
-    damage: tuple[DamageEvent, ...] = ()
-    if pts is None:
-        with FrameReader(path, info=info.video, threads=_DECODE_THREADS) as reader:
-            pts = [frame.pts for frame in reader]
-            damage = tuple(event for event in reader.events if event.kind in PICTURE_DAMAGE)
-    audio = {stream.index for stream in info.streams if stream.kind == "audio"}
-    return _Film(info, pts, damage, fingerprint(path, audio))
+def _beside(info: MediaInfo) -> list[int]:
+    """Streams whose packets are compared."""
+    return [
+        stream.index
+        for stream in info.streams
+        if stream.index != info.video.stream_index
+        and (stream.kind in ("audio", "subtitle") or stream.is_cover_art)
+    ]
 
 
-def _row(name: str, ok: bool, source: object, result: object, note: str = "") -> CheckRow:
-    return CheckRow(name=name, ok=ok, source=str(source), result=str(result), note=note)
+@dataclass(slots=True)
+class _Captions:
+    """Closed captions inside the pictures."""
+
+    num_frames: int = 0
+    data: bytes = b""
+    """All of them in a row, padding left out."""
+
+    def add(self, frame: Frame) -> None:
+        for held in frame.side_data:
+            if held.kind == "A53_CC":
+                self.num_frames += 1
+                triplets = (held.data[k : k + 3] for k in range(0, len(held.data), 3))
+                # A triplet whose valid bit is not set is padding.
+                self.data += b"".join(t for t in triplets if t[0] & 4)
 
 
-def _check_decodes(after: _Film) -> CheckRow:
-    """Every packet of the result gives a sound picture."""
-    count = sum(event.count for event in after.damage)
-    note = f"{after.damage[0].kind}: {after.damage[0].detail}" if after.damage else ""
-    return _row("decodes", not count, "yes", f"{count} trouble(s)" if count else "yes", note)
+@dataclass(slots=True)
+class _Watched:
+    """Both films, decoded to their ends."""
 
-
-def _shift(before: _Film, after: _Film) -> tuple[Fraction, Fraction]:
-    """Least and greatest time by which frames moved, in seconds."""
-    base_a, base_b = before.time_base, after.time_base
-    # In whole units of 1 / (both denominators), because fractions are slow and floats wrong.
-    times_a, times_b = (
-        base_a.numerator * base_b.denominator,
-        base_b.numerator * base_a.denominator,
+    before: Clock
+    after: Clock
+    likeness: Likeness = field(default_factory=Likeness)
+    source_events: list[DamageEvent] = field(default_factory=list)
+    result_events: list[DamageEvent] = field(default_factory=list)
+    failure: str = ""
+    """Why the result could not be decoded to its end."""
+    captions: tuple[_Captions, _Captions] = field(
+        default_factory=lambda: (_Captions(), _Captions())
     )
-    unit = Fraction(1, base_a.denominator * base_b.denominator)
-    moved = [b * times_b - a * times_a for a, b in zip(before.pts, after.pts, strict=False)]
-    return min(moved) * unit, max(moved) * unit
+    blind: str = ""
+    """Why the pictures could not be compared."""
 
 
-def _check_pts(before: _Film, after: _Film) -> CheckRow:
-    """Every time equal to the source's, rounded to the result's time base."""
-    low, high = _shift(before, after)
-    tick = after.time_base
-    is_exact = -tick / 2 <= low and high <= tick / 2
-    # Matroska cannot hold negative times: a file whose sound starts before its pictures is moved
-    # as a whole, and whether the sound moved along is a row of its own.
-    is_moved = not is_exact and high - low <= tick
-    error_ms = float(max(abs(low), abs(high)) * 1000)
-    note = f"all moved by {float(low + high) * 500:.3f} ms" if is_moved else ""
-    return _row(
-        "pts",
-        len(before.pts) == len(after.pts) and (is_exact or is_moved),
-        f"time base {before.time_base}",
-        f"time base {after.time_base}, furthest off {error_ms:.3f} ms",
-        note,
+def _clock(info: MediaInfo) -> Clock:
+    video = info.video
+    return Clock(video.time_base, video.frame_rate or Fraction(25), array("q"))
+
+
+def _watch(
+    before: MediaInfo,
+    after: MediaInfo,
+    declared: Declared,
+    threads: int,
+    on_frame: OnFrame | None,
+) -> _Watched:
+    """Decode both films in step and compare every frame of the result with its own."""
+    watched = _Watched(_clock(before), _clock(after))
+    samplers = make_samplers(_shape(before, before), _shape(after, before), declared.picture)
+    ranks = None if declared.timeline is None else declared.timeline.sources()
+    with (
+        FrameReader(before.path, info=before.video, threads=threads) as old,
+        FrameReader(
+            after.path, info=after.video, threads=decoder_threads(after.video.height)
+        ) as new,
+    ):
+        window = SourceWindow(_noted(old, watched.before, watched.captions[0]), samplers[0])
+        frames = _noted(new, watched.after, watched.captions[1])
+        for rank, frame in enumerate(_until_failure(frames, watched)):
+            own = rank if ranks is None else ranks[min(rank, len(ranks) - 1)]
+            if not watched.blind:
+                try:
+                    around = window.around(own)
+                    if own in around:
+                        watched.likeness.add(rank, own, samplers[1].view(frame), around)
+                except UnsupportedVideoError as error:
+                    watched.blind = str(error)
+            if on_frame is not None:
+                on_frame(rank + 1)
+        window.finish()
+        watched.source_events, watched.result_events = list(old.events), list(new.events)
+    return watched
+
+
+def _noted(reader: FrameReader, clock: Clock, captions: _Captions) -> Iterator[Frame]:
+    """Frames, their times and captions taken down as they pass."""
+    for frame in reader:
+        clock.pts.append(frame.pts)
+        clock.last_duration = frame.duration
+        captions.add(frame)
+        yield frame
+
+
+def _until_failure(frames: Iterator[Frame], watched: _Watched) -> Iterator[Frame]:
+    """Frames of the result up to its end or to where it cannot be decoded any more."""
+    while True:
+        try:
+            frame = next(frames)
+        except StopIteration:
+            return
+        except MediaError as error:
+            watched.failure = str(error)
+            return
+        yield frame
+
+
+def _shape(info: MediaInfo, source: MediaInfo) -> tuple[int, int, ColorSpec]:
+    """Size and colour, its gaps filled by the size of the source: a result's says nothing."""
+    video = info.video
+    color, _ = complete(video.color, source.video.width, source.video.height, video.layout)
+    return video.width, video.height, color
+
+
+def _check_declared(declared: Declared) -> list[CheckRow]:
+    """What was changed on purpose, so that nobody has to look for it."""
+    if declared == Declared():
+        return []
+    said = declared.model_dump(mode="json", exclude_defaults=True, exclude={"timeline", "version"})
+    if declared.timeline is not None:
+        said["timeline"] = f"{declared.timeline.times.num_frames} frames"
+    words = "; ".join(f"{key}: {value}" for key, value in said.items())
+    return [row("declaration", True, "the whole film", words, "declared in the result")]
+
+
+def _check_decodes(watched: _Watched, trouble: str) -> CheckRow:
+    """Every packet of the result gives a sound picture, and its end is reached."""
+    events = watched.result_events
+    count = sum(event.count for event in events)
+    notes = [f"{event.kind} at pts {event.start_pts}: {event.detail}" for event in events[:3]]
+    notes += [text for text in (watched.failure, trouble) if text]
+    if watched.source_events:
+        kinds = ", ".join(sorted({event.kind for event in watched.source_events}))
+        notes.append(f"the source has troubles of its own ({kinds})")
+    failed = bool(count or watched.failure or trouble)
+    return row(
+        "decodes", not failed, "yes", f"no, {count} troubles" if failed else "yes", "; ".join(notes)
     )
 
 
-def _check_size(before: _Film, after: _Film, plan: Plan | None) -> CheckRow:
-    a, b = before.info.video, after.info.video
-    if plan is not None:
-        ok = (b.width, b.height) == (plan.encoder.width, plan.encoder.height)
-    else:
-        ok = b.width >= a.width and b.height >= a.height
-    return _row("size", ok, f"{a.width}x{a.height}", f"{b.width}x{b.height}")
+def _check_likeness(watched: _Watched) -> list[CheckRow]:
+    """The pictures: each nearest to its own, like it, and of its colour."""
+    found = watched.likeness
+    if watched.blind or not found.num_frames:
+        why = watched.blind or "no frame to compare"
+        return [row("picture", False, "comparable", "not comparable", why)]
+    misplaced = ", ".join(f"frame {r} is nearer to source frame {n}" for r, n in found.misplaced)
+    unlike = f"first frame {found.first_unlike}" if found.num_unlike else ""
+    discolored = f"first frame {found.first_discolored}" if found.num_discolored else ""
+    film = max(found.film_codes, key=abs)
+    return [
+        row(
+            "picture order",
+            not found.num_misplaced,
+            "each nearest to its own",
+            f"{found.num_misplaced} of {found.num_frames} misplaced",
+            misplaced,
+        ),
+        row(
+            "picture likeness",
+            not found.num_unlike,
+            f"at least {MIN_PSNR_DB:g} dB",
+            f"{found.num_unlike} of {found.num_frames} below; worst {found.worst_psnr_db:.1f} dB "
+            f"in frame {found.worst_frame}",
+            unlike,
+        ),
+        row(
+            "picture colour",
+            not found.num_discolored and abs(film) <= MAX_FILM_CODES,
+            f"within {MAX_FIELD_CODES:g} codes in each field, {MAX_FILM_CODES:g} in the film",
+            f"{found.worst_field_codes:.1f} in frame {found.worst_field_frame}, "
+            f"{film:+.2f} in the film",
+            discolored,
+        ),
+    ]
 
 
-def _check_audio(before: _Film, after: _Film, kept: set[int] | None) -> list[CheckRow]:
-    """Every kept stream packet by packet, in the order of the source."""
-    wanted = [s for s in before.streams("audio") if kept is None or s.index in kept]
-    given = after.streams("audio")
-    rows = []
-    low, high = _shift(before, after)
-    for number, stream in enumerate(wanted):
-        name = f"audio {number}"
-        if number >= len(given):
-            rows.append(_row(name, False, stream.codec, "missing"))
-            continue
-        a, b = before.prints[stream.index], after.prints[given[number].index]
-        same = (a.num_packets, a.payload_sha256) == (b.num_packets, b.payload_sha256)
-        rows.append(_row(name, same, _say(a), _say(b), "" if same else "packets differ"))
-        if a.first_time is not None and b.first_time is not None:
-            moved = b.first_time - a.first_time
-            drift = max(abs(moved - low), abs(moved - high))
-            allowed = _MAX_DRIFT + after.time_base + (given[number].time_base or 0)
-            rows.append(
-                _row(
-                    f"{name} against the picture",
-                    drift <= allowed,
-                    "0 ms",
-                    f"{float(drift) * 1000:.3f} ms",
-                )
-            )
-    return rows
-
-
-def _say(fingerprint: Fingerprint) -> str:
-    return f"{fingerprint.num_packets} packets, {fingerprint.payload_sha256[:12]}"
-
-
-def _check_counts(before: _Film, after: _Film, plan: Plan | None) -> list[CheckRow]:
-    """As many streams of each kind, and chapters, as there must be."""
-    rows = []
-    for kind in ("audio", "subtitle"):
-        wanted = len(before.streams(kind))
-        if plan is not None:
-            wanted = sum(
-                action.kind == kind and action.action in ("keep", "convert")
-                for action in plan.streams.actions
-            )
-        given = len(after.streams(kind))
-        rows.append(_row(f"{kind} streams", wanted == given, wanted, given))
-    chapters = len(before.info.chapters), len(after.info.chapters)
-    rows.append(_row("chapters", chapters[0] == chapters[1], *chapters))
-    return rows
+def _check_captions(watched: _Watched, after: MediaInfo) -> list[CheckRow]:
+    """Closed captions that travel in the pictures, for codecs that can carry them."""
+    old, new = watched.captions
+    if not old.num_frames:
+        return []
+    can_carry = after.video.codec in ("h264", "hevc")
+    same = old.data == new.data
+    note = "" if can_carry or same else f"lost: {after.video.codec} cannot carry them"
+    return [
+        row(
+            "closed captions",
+            same or not can_carry,
+            f"in {old.num_frames} frames",
+            f"in {new.num_frames} frames" + ("" if same else ", other data"),
+            note,
+        )
+    ]

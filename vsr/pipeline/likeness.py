@@ -1,0 +1,302 @@
+"""Are these the same pictures? Compare each frame of a result with its own and its neighbours.
+
+Both films are reduced to the means of cells of 2x2 source pixels, by exact area and at any ratio of
+sizes, in at most 64 rows of cells spread over the picture: that keeps the fine detail by which
+neighbours differ, and costs little beside decoding. Colours are compared as RGB, after each file's
+own matrix and range, so that a wrong tag shows like a wrong picture.
+
+Bounds, in codes of 0 to 255:
+- order: no neighbour within 3 is nearer to a frame than its own source frame by more than 0.5 codes
+  squared or a tenth, whichever is more; closer ones count as ties, as in a still scene;
+- likeness: PSNR of luma at least 20 dB, or an error below a quarter of the picture's variance;
+- colour: means over 4x4 fields of every frame within 12, of the whole film within 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vsr.color import planes_to_rgb
+from vsr.frame import ColorSpec, Frame, Plane, PlaneLayout
+from vsr.pipeline.declared import DeclaredPicture
+
+REACH = 3
+"""Neighbours looked at before and after."""
+TIE_SQUARED_CODES = 0.5
+TIE_SHARE = 0.1
+MIN_PSNR_DB = 20.0
+MAX_ERROR_SHARE = 0.25
+MAX_FIELD_CODES = 12.0
+MAX_FILM_CODES = 2.0
+_FIELDS = 4
+_CELL_PX = 2
+_MAX_ROWS = 64
+_MAX_COLUMNS = 480
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+Cells = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+"""x, y, width, height, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A frame as it is compared."""
+
+    rgb: Cells
+    """(3, rows, columns), in codes of 0 to 255, not clamped."""
+    luma: Cells
+    """(rows, columns), the same."""
+
+
+def _spread(num: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of `num` indices, evenly spread."""
+    return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64))
+
+
+class _PlaneSampler:
+    """Means of one plane over cells whose edges may fall between samples."""
+
+    def __init__(self, x: NDArray[np.float64], y: NDArray[np.float64], size: tuple[int, int]):
+        height, width = size
+        self._strips: list[tuple[int, int, Cells]] = []
+        for low, high in np.clip(y, 0, height):
+            first, last = math.floor(low), max(math.floor(low) + 1, math.ceil(high))
+            edges = np.arange(first, last + 1, dtype=np.float64).clip(low, high)
+            weights = np.diff(edges) if high > low else np.ones(1)
+            self._strips.append((first, last, (weights / weights.sum()).astype(np.float32)))
+        x = np.clip(x, 0, width)
+        x[:, 1] = np.maximum(x[:, 1], x[:, 0] + 1e-6)
+        self._at = np.minimum(np.floor(x), width - 1).astype(np.int64)
+        self._rest = x - self._at
+        self._widths = x[:, 1] - x[:, 0]
+
+    def means(self, plane: Plane) -> Cells:
+        """(rows, columns) of cell means, in codes."""
+        strips = np.stack(
+            [weights @ plane[a:b].astype(np.float32) for a, b, weights in self._strips]
+        )
+        sums = np.cumsum(strips, axis=1, dtype=np.float64) - strips
+        edges = sums[:, self._at] + self._rest * strips[:, self._at]
+        means: Cells = ((edges[..., 1] - edges[..., 0]) / self._widths).astype(np.float32)
+        return means
+
+
+class Sampler:
+    """Frames of one film -> RGB means of cells that mean the same places in both films.
+
+    Args:
+        grid: width and height of the source as shown: in units of its pixels, turned and cropped.
+        box: where in this film's frames the grid lies.
+        color: of this film, without gaps.
+        turn: degrees counter-clockwise by which to turn the frames first.
+        flip: whether to mirror them left to right after that.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        box: Box,
+        color: ColorSpec,
+        *,
+        turn: int = 0,
+        flip: bool = False,
+    ) -> None:
+        self._color = color
+        self._box = box
+        self._quarters, self._flip = turn // 90 % 4, flip
+        cell = _CELL_PX if min(grid) >= 32 else 1
+        columns = _spread(-(-grid[0] // cell), _MAX_COLUMNS)
+        rows = _spread(-(-grid[1] // cell), _MAX_ROWS)
+        self._x = np.stack([columns, columns + 1], 1) * cell / grid[0]
+        self._y = np.stack([rows, rows + 1], 1) * cell / grid[1]
+        self._x, self._y = np.minimum(self._x, 1.0), np.minimum(self._y, 1.0)
+        self._samplers: dict[tuple[int, int, int, int], _PlaneSampler] = {}
+
+    def view(self, frame: Frame) -> View:
+        """Reduce one frame.
+
+        Raises:
+            UnsupportedVideoError: its colours cannot be told.
+        """
+        layout = frame.layout
+        num_planes = 1 if layout.is_gray else 3
+        means = [self._plane(frame, index) for index in range(num_planes)]
+        rgb = planes_to_rgb(*_as_tensors(means, layout, self._color.full_range), self._color)
+        codes = np.asarray(rgb[0].numpy(), np.float32) * np.float32(255)
+        return View(codes, np.tensordot(_LUMA, codes, 1))
+
+    def _plane(self, frame: Frame, index: int) -> Cells:
+        plane = frame.planes[index]
+        layout = frame.layout
+        is_chroma = index in (1, 2) and not layout.is_rgb
+        ratio_x = 1 << (layout.log2_chroma_w if is_chroma else 0)
+        ratio_y = 1 << (layout.log2_chroma_h if is_chroma else 0)
+        if self._quarters:
+            plane = np.rot90(plane, self._quarters)
+        if self._quarters % 2:
+            ratio_x, ratio_y = ratio_y, ratio_x
+        if self._flip:
+            plane = plane[:, ::-1]
+        height, width = plane.shape
+        key = (width, height, ratio_x, ratio_y)
+        if key not in self._samplers:
+            left, top, across, down = self._box
+            x = (left + self._x * across) / ratio_x
+            y = (top + self._y * down) / ratio_y
+            self._samplers[key] = _PlaneSampler(x, y, (height, width))
+        return self._samplers[key].means(plane)
+
+
+def _as_tensors(
+    means: list[Cells], layout: PlaneLayout, full_range: bool
+) -> tuple[list[torch.Tensor], PlaneLayout]:
+    """Cell means as planes without subsampling, with 16 bits so that nothing is rounded away."""
+    flat = replace(layout, log2_chroma_w=0, log2_chroma_h=0, has_alpha=False)
+    if layout.is_float:
+        flat = replace(flat, bits=32)
+        return [torch.from_numpy(plane[None]) for plane in means], flat
+    step = 2.0 ** (layout.bits - 8)
+    gain = 65535 / (2.0**layout.bits - 1) if full_range else 2.0 ** (16 - layout.bits)
+    planes = []
+    for index, plane in enumerate(means):
+        is_chroma = index in (1, 2) and not layout.is_rgb
+        codes = 32768 + (plane - 128 * step) * gain if is_chroma else plane * gain
+        rounded = np.rint(np.clip(codes, 0, 65535)).astype(np.uint16)
+        planes.append(torch.from_numpy(rounded[None]))
+    return planes, replace(flat, bits=16)
+
+
+def make_samplers(
+    source: tuple[int, int, ColorSpec],
+    result: tuple[int, int, ColorSpec],
+    picture: DeclaredPicture,
+) -> tuple[Sampler, Sampler]:
+    """Samplers of source and result.
+
+    Args:
+        source: width, height, colour without gaps.
+        result: the same.
+        picture: what was declared about its place.
+    """
+    width, height, color = source
+    if picture.turn % 180:
+        width, height = height, width
+    crop = picture.crop or (0, 0, width, height)
+    box = picture.box or (0, 0, result[0], result[1])
+    grid = (crop[2], crop[3])
+    before = Sampler(grid, crop, color, turn=picture.turn, flip=picture.flip)
+    return before, Sampler(grid, box, result[2])
+
+
+@dataclass(slots=True)
+class Likeness:
+    """What was found so far."""
+
+    num_frames: int = 0
+    """Frames of the result that were compared."""
+    misplaced: list[tuple[int, int]] = field(default_factory=list)
+    """(frame of the result, source frame that is nearer than its own), the first few."""
+    num_misplaced: int = 0
+    num_unlike: int = 0
+    num_discolored: int = 0
+    worst_psnr_db: float = math.inf
+    worst_frame: int = 0
+    worst_field_codes: float = 0.0
+    worst_field_frame: int = 0
+    first_unlike: int | None = None
+    first_discolored: int | None = None
+    _sum_difference: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+
+    @property
+    def film_codes(self) -> tuple[float, float, float]:
+        """By how much R, G and B of the whole film differ, in codes."""
+        red, green, blue = self._sum_difference / max(1, self.num_frames)
+        return float(red), float(green), float(blue)
+
+    def add(self, rank: int, own: int, result: View, sources: dict[int, View]) -> None:
+        """Judge one frame of the result.
+
+        Args:
+            rank: of the frame in the result.
+            own: rank of its source frame.
+            result: the frame.
+            sources: the source frames around its own, by rank.
+        """
+        self.num_frames += 1
+        errors = {
+            other: float(np.mean(np.square(result.luma - view.luma)))
+            for other, view in sources.items()
+        }
+        nearest = min(errors, key=lambda other: (errors[other], abs(other - own)))
+        best, error = errors[nearest], errors[own]
+        if error > best + max(TIE_SQUARED_CODES, TIE_SHARE * best):
+            self.num_misplaced += 1
+            if len(self.misplaced) < 3:
+                self.misplaced.append((rank, nearest))
+        self._judge_likeness(rank, error, sources[own])
+        self._judge_color(rank, result.rgb - sources[own].rgb)
+
+    def _judge_likeness(self, rank: int, error: float, source: View) -> None:
+        psnr_db = 10 * math.log10(255**2 / error) if error > 0 else math.inf
+        if psnr_db < self.worst_psnr_db:
+            self.worst_psnr_db, self.worst_frame = psnr_db, rank
+        variance = float(np.var(source.luma))
+        if psnr_db < MIN_PSNR_DB and error > MAX_ERROR_SHARE * variance:
+            self.num_unlike += 1
+            if self.first_unlike is None:
+                self.first_unlike = rank
+
+    def _judge_color(self, rank: int, difference: Cells) -> None:
+        self._sum_difference += difference.mean(axis=(1, 2), dtype=np.float64)
+        worst = max(
+            float(np.abs(part.mean(axis=(1, 2))).max())
+            for strip in np.array_split(difference, min(_FIELDS, difference.shape[1]), axis=1)
+            for part in np.array_split(strip, min(_FIELDS, difference.shape[2]), axis=2)
+        )
+        if worst > self.worst_field_codes:
+            self.worst_field_codes, self.worst_field_frame = worst, rank
+        if worst > MAX_FIELD_CODES:
+            self.num_discolored += 1
+            if self.first_discolored is None:
+                self.first_discolored = rank
+
+
+class SourceWindow:
+    """The source frames around a rank, read as far as needed and no further.
+
+    Args:
+        frames: of the source, in order of display.
+        sampler: of the source.
+    """
+
+    def __init__(self, frames: Iterable[Frame], sampler: Sampler) -> None:
+        self._frames: Iterator[Frame] = iter(frames)
+        self._sampler = sampler
+        self._held: deque[tuple[int, View]] = deque()
+        self._num_read = 0
+
+    def around(self, rank: int) -> dict[int, View]:
+        """Views by rank, from `rank - REACH` to `rank + REACH`; ranks must not fall by more."""
+        while self._num_read <= rank + REACH:
+            frame = next(self._frames, None)
+            if frame is None:
+                break
+            if self._num_read >= rank - REACH:
+                self._held.append((self._num_read, self._sampler.view(frame)))
+            self._num_read += 1
+        while self._held and self._held[0][0] < rank - 2 * REACH:
+            self._held.popleft()
+        return {held: view for held, view in self._held if abs(held - rank) <= REACH}
+
+    def finish(self) -> None:
+        """Read the source to its end."""
+        for _ in self._frames:
+            self._num_read += 1
