@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.choices import is_stdout, preview_lines, resolve, result_options
 from vsr.cli.console import is_interactive, print_json, verbosity
-from vsr.errors import OutputError, OutputExistsError
+from vsr.errors import ConfigError, OutputError, OutputExistsError
 
 if TYPE_CHECKING:
+    from vsr.pipeline.preview import Preview
     from vsr.pipeline.upscale import OnProgress, Progress, UpscaleResult
 
 PERCENT_PER_LINE = 10
@@ -28,13 +30,15 @@ PERCENT_PER_LINE = 10
 @click.option("--scale", type=int, help="Enlarge width and height so many times.  [default: 4]")
 @click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
 @click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
-@click.option("--codec", help="h264, hevc, av1, ffv1 or prores.  [default: by the source's depth]")
+@click.option("--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]")
 @click.option("--crf", type=float, help="Constant quality: lower is better and larger.")
 @click.option(
     "--encoder-preset", metavar="WORD", help="Speed against size, as the encoder says it."
 )
 @click.option("--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset.")
+@result_options
+@click.option("--dry-run", is_flag=True, help="Read IN, say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.option("--json-file", type=click.Path(path_type=Path), help="Write that document to a file.")
@@ -43,48 +47,60 @@ def command(
     output: Path,
     preset: str | None,
     sets: tuple[str, ...],
-    overwrite: bool,
+    dry_run: bool,
     as_json: bool,
     json_file: Path | None,
     **flags: Any,
 ) -> None:
-    """Make the video IN larger and write it to OUT (.mkv, .mp4 or .mov).
+    """Make the video IN larger and write it to OUT (.mkv, .mp4 or .mov; .y4m or - for raw).
 
     Every frame, timestamp, sound track, subtitle, chapter and tag is kept, and checked at the end.
     Nothing stands at OUT before that. OUT is 4 times as large unless told otherwise.
     """
-    from vsr.config import resolve_config
-
-    config = resolve_config(preset, {**flags, "overwrite": overwrite or None}, sets)
+    config = resolve(preset, sets, flags)
+    if as_json and is_stdout(output) and not dry_run:
+        raise ConfigError(
+            "pictures and JSON cannot both go to stdout", hint="use --json-file for the document"
+        )
     if json_file is not None:
         _refuse_json_file(json_file, overwrite=config.overwrite)
-    # After the flags are known to be right: this import is the slow one.
-    from vsr.pipeline.upscale import upscale
-
+    result: Preview | UpscaleResult
     with _progress() as progress:
-        result = upscale(source, output, config, progress=progress)
+        # After the flags are known to be right: these imports are the slow ones.
+        if dry_run:
+            from vsr.pipeline.preview import preview
+
+            result = preview(source, output, config, read_source=True, progress=progress)
+            lines = preview_lines(result)
+        else:
+            from vsr.pipeline.upscale import upscale
+
+            result = upscale(source, output, config, progress=progress)
+            lines = _summary(result)
     document = result.model_dump(mode="json")
     if json_file is not None:
         _write_json(json_file, document)
     if as_json:
         print_json(document)
     else:
-        _print_summary(result)
+        for line in lines:
+            click.echo(line, err=is_stdout(output) and not dry_run)
 
 
-def _print_summary(result: UpscaleResult) -> None:
+def _summary(result: UpscaleResult) -> list[str]:
     """What a person wants to know afterwards."""
     num_checks = len(result.check.rows)
-    click.echo(f"{result.result}: {result.width}x{result.height}, {result.frames} frames")
-    click.echo(
+    lines = [
+        f"{result.result}: {result.width}x{result.height}, {result.frames} frames",
         f"{result.model} on {result.device}: {result.seconds:.1f} s, {result.fps:.1f} frames/s "
-        f"(slowest: {result.bottleneck}); the same film by {num_checks} checks"
-    )
-    for entry in result.plan:
-        if "note" in entry:
-            click.echo(f"note: {entry['note']}")
-    for event in result.events:
-        click.echo(f"source: {event['kind']} x{event['count']} at {event['start_s']} s")
+        f"(slowest: {result.bottleneck}); the same film by {num_checks} checks",
+    ]
+    lines += [f"note: {entry['note']}" for entry in result.plan if "note" in entry]
+    lines += [
+        f"source: {event['kind']} x{event['count']} at {event['start_s']} s"
+        for event in result.events
+    ]
+    return lines
 
 
 @contextmanager

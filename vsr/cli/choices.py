@@ -1,0 +1,90 @@
+"""Options that say what a result is to be, the same for every command that makes or plans one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from vsr.config import UpscaleConfig
+    from vsr.pipeline.preview import Preview
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--profile", help="access, mezzanine or preservation: what the result is for."),
+    click.option("--same-codec", is_flag=True, help="Encode with the codec of the source."),
+    click.option(
+        "--encoder-option",
+        "encoder_options",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Any option of the encoder, as FFmpeg names it; not bit rates or passes.",
+    ),
+    click.option(
+        "--container",
+        help="mkv, mp4, mov, or auto: as OUT is named, but mkv where that loses less.",
+    ),
+    click.option("--audio", metavar="WHICH", help="all, none, languages (eng) or positions (0)."),
+    click.option("--subs", metavar="WHICH", help="all, none, languages (eng) or positions (0)."),
+    click.option("--map", metavar="LIST", help="Streams by index: 0,2 keeps only those, -3 not 3."),
+    click.option("--strict", is_flag=True, help="Refuse to run if anything would be lost."),
+    click.option(
+        "--no-provenance", is_flag=True, help="Write no tags that say how the result was made."
+    ),
+)
+
+
+def result_options(function: AnyFunction) -> AnyFunction:
+    """Give a command the options of this file."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def resolve(preset: str | None, sets: Sequence[str], flags: dict[str, Any]) -> UpscaleConfig:
+    """The configuration of a command line; flags that were not given are None, False or ().
+
+    Raises:
+        ConfigError: something in it is refused.
+    """
+    from vsr.config import resolve_config
+
+    given = dict(flags)
+    options = given.pop("encoder_options", ())
+    if options:
+        from vsr.media.options import parse_option
+
+        given["encoder_options"] = dict(parse_option(text) for text in options)
+    # A flag that is absent must not overrule a preset.
+    for name in ("same_codec", "strict", "overwrite"):
+        given[name] = given.get(name) or None
+    if given.pop("no_provenance", False):
+        given["provenance"] = False
+    return resolve_config(preset, given, sets)
+
+
+def preview_lines(planned: Preview) -> list[str]:
+    """A planned run, for people."""
+    if planned.frames is None:
+        frames = "an unknown number of frames"
+    else:
+        frames = f"{planned.frames} frames{'' if planned.is_counted else ' as declared'}"
+    lines = [
+        f"{planned.result}: {planned.container}, {planned.width}x{planned.height}, {frames}",
+        f"  {planned.model} on {planned.device}; {planned.codec} {planned.pixel_format}",
+    ]
+    lines += [f"  {line}" for line in (*planned.streams, *planned.items)]
+    lines += [f"  note: {note}" for note in planned.notes if not note.startswith("Lost: ")]
+    count = len(planned.losses)
+    lines.append(f"  lost: {count if count else 'nothing'}")
+    lines += [f"    {loss}" for loss in planned.losses]
+    return lines
+
+
+def is_stdout(output: Path) -> bool:
+    """Whether the pictures go to stdout, where then nothing else may go."""
+    return str(output) == "-"
