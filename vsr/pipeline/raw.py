@@ -32,9 +32,9 @@ from vsr.pipeline.upscale import (
     Progress,
     UpscaleResult,
     WorkFolder,
-    reject,
     refuse_output,
     refuse_same_file,
+    reject,
     report,
     take_name,
 )
