@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Protocol, Self
 from av.video.reformatter import VideoReformatter
 
 from vsr.errors import DecodeError, UnsupportedVideoError, VsrError
-from vsr.frame import ColorSpec, Frame, SideData, VideoInfo
+from vsr.frame import Frame, SideData, VideoInfo
+from vsr.media.changes import Picture, cannot_follow, describe, picture_of
 from vsr.media.damage import (
     KIND_CORRUPT_FRAME,
     KIND_CORRUPT_PACKET,
     KIND_DECODE_ERROR,
     KIND_DEMUX_ERROR,
+    KIND_PICTURE_CHANGE,
     KIND_SHORT,
     KIND_SIDE_DATA,
     KIND_TRUNCATED,
     DamageEvent,
     DamageLog,
 )
-from vsr.media.formats import PixelFormat, pixel_format, read_color, read_planes
+from vsr.media.formats import pixel_format, read_color, read_planes
 from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, open_input, reason
 from vsr.media.packets import find_key_packet, read_packets, read_packets_from
 from vsr.media.probe import (
@@ -37,6 +39,7 @@ from vsr.media.probe import (
     configure_decoder,
     pick_video_stream,
     probe,
+    to_fraction,
 )
 from vsr.media.sidedata import read_side_data
 from vsr.media.timestamps import TimestampRepair
@@ -77,19 +80,6 @@ class ReadWatcher(Protocol):
         """Called with each picture as decoded and as it is about to be delivered."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What must not change inside one video."""
-
-    width: int
-    height: int
-    format: PixelFormat
-    color: ColorSpec
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height} {self.format.name}"
-
-
 class FrameReader:
     """The frames of one video stream in display order; iterate once, in one thread.
 
@@ -109,6 +99,8 @@ class FrameReader:
         limits: what the file may ask of us.
         info: from an earlier `probe` of the same stream; probed anew if None.
         max_consecutive_errors: packets refused in a row before giving up.
+        follow_changes: deliver frames of another size, format, colour or shape of pixels as they
+            are, and record where that begins. Changes that no conversion undoes are refused still.
         watcher: told of every packet and picture; it changes nothing.
 
     Raises:
@@ -129,6 +121,7 @@ class FrameReader:
         limits: ProbeLimits = DEFAULT_LIMITS,
         info: VideoInfo | None = None,
         max_consecutive_errors: int = MAX_CONSECUTIVE_ERRORS,
+        follow_changes: bool = False,
         watcher: ReadWatcher | None = None,
     ) -> None:
         self.path = Path(path)
@@ -150,7 +143,11 @@ class FrameReader:
         self._container: InputContainer | None = open_input(self.path, limits=limits)
         self._stream = _prepare(self.path, self._container, self.info, threads, limits)
         self._reformatter = VideoReformatter()
-        self._picture: _Picture | None = None
+        self._follows = follow_changes
+        self._first = picture_of(self.info) if follow_changes else None
+        self._picture = self._first
+        self._coded_aspect: Fraction | None = None
+        self._aspects: dict[int, Fraction] = {}
         self._corrupt_pts: set[int] = set()
         self._errors_in_row = 0
         self._num_decoded = 0
@@ -274,6 +271,8 @@ class FrameReader:
         if frames:
             self._errors_in_row = 0
             self._num_decoded += len(frames)
+            if self._follows:
+                self._note_aspect(frames)
         return frames
 
     def _demux_failed(self, error: BaseException, is_end: bool) -> None:
@@ -304,27 +303,44 @@ class FrameReader:
             is_corrupt=is_corrupt,
             is_interlaced=bool(decoded.interlaced_frame),
             is_key=bool(decoded.key_frame),
+            sample_aspect_ratio=picture.aspect,
         )
 
-    def _check_picture(self, decoded: VideoFrame, pts: int) -> _Picture:
-        """The picture's kind; the seam for videos that change size or format on their way."""
-        if self._picture is None:
-            plan = pixel_format(decoded.format.name)
-            color = read_color(decoded, plan, self.info.codec)
-            self._picture = _Picture(decoded.width, decoded.height, plan, color)
-            return self._picture
-        was = self._picture
+    def _note_aspect(self, frames: list[VideoFrame]) -> None:
+        """Keep the shape of pixels that the decoder has come to, where it is no longer the first.
+
+        av tells it of the decoder alone, so it is taken down before frames wait for timestamps.
+        """
+        now = to_fraction(self._stream.codec_context.sample_aspect_ratio) or Fraction(1)
+        if self._coded_aspect is None:
+            self._coded_aspect = now
+        if now != self._coded_aspect:
+            # A container's own word on the shape goes on as a factor.
+            aspect = self.info.sample_aspect_ratio * now / self._coded_aspect
+            self._aspects.update((id(frame), aspect) for frame in frames)
+
+    def _check_picture(self, decoded: VideoFrame, pts: int) -> Picture:
+        """What the picture is; refused or recorded where that changes."""
         plan = pixel_format(decoded.format.name)
         color = read_color(decoded, plan, self.info.codec)
-        now = _Picture(decoded.width, decoded.height, plan, color)
-        if now != was:
-            what = "colour" if str(now) == str(was) else f"picture from {was} to {now}"
-            seconds = float(pts * self.info.time_base)
+        aspect = self._aspects.pop(id(decoded), None)
+        now = Picture(decoded.width, decoded.height, plan, color, aspect)
+        was, self._picture = self._picture or now, now
+        if now == was:
+            return now
+        seconds = float(pts * self.info.time_base)
+        where = f"{self.path} changes its {describe(was, now)} at pts {pts} ({seconds:.3f} s)"
+        if self._first is None:
             raise UnsupportedVideoError(
-                f"{self.path} changes its {what} at pts {pts} ({seconds:.3f} s).",
-                hint="split the file there and upscale the parts one by one",
+                f"{where}.", hint="split the file there and upscale the parts one by one"
             )
-        return was
+        trouble = cannot_follow(self._first, now)
+        if trouble is not None:
+            raise UnsupportedVideoError(
+                f"{where}: {trouble}.", hint="split the file there and upscale the parts alone"
+            )
+        self._log.add(KIND_PICTURE_CHANGE, pts, f"the film changes its {describe(was, now)}")
+        return now
 
 
 def find_decode_entry(
