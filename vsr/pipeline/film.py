@@ -50,7 +50,11 @@ class Film:
             DecodeError, UnsupportedVideoError: as `FrameReader`, and when a filter refuses.
         """
         with FrameReader(
-            self._source, info=self._info, threads=self._threads, watcher=self._watcher
+            self._source,
+            info=self._info,
+            threads=self._threads,
+            watcher=self._watcher,
+            follow_changes=True,
         ) as reader:
             whole = conceal(reader, self._concealed) if self._concealed else iter(reader)
             yield from deinterlaced(whole, self._interlace, self._info)

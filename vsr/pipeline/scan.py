@@ -20,7 +20,7 @@ from vsr.media.opening import AV_ERRORS
 from vsr.pipeline.conceal import find_missing
 from vsr.pipeline.film import Film
 from vsr.pipeline.interlace import DeinterlaceMode, InterlacePlan, decide, notes
-from vsr.pipeline.shots import CutDetector, thumbnail
+from vsr.pipeline.shots import CutDetector
 from vsr.pipeline.timeline import Timeline, pack_runs, unpack_runs
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ def _read(
         found.durations.append(frame.duration)
         if frame.is_corrupt:
             found.corrupt.add(frame.pts)
-        detector.push(thumbnail(frame))
+        detector.push_frame(frame)
         if on_frame is not None:
             on_frame(len(found.pts))
     found.finish(film.events, detector.finish() if found.pts else ())
@@ -264,7 +264,7 @@ def _film_times(
     for frame in film.frames():
         pts.append(frame.pts)
         durations.append(frame.duration)
-        detector.push(thumbnail(frame))
+        detector.push_frame(frame)
     return pts, durations, detector.finish()
 
 

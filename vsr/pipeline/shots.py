@@ -78,6 +78,21 @@ class CutDetector:
         self._changes: deque[float] = deque(maxlen=2 * _NUM_BESIDE + 2)
         """`_changes[k]` is the change from the picture before `_pictures[k]` to that one."""
         self._num_pushed = 0
+        self._kind: object = None
+
+    def push_frame(self, frame: Frame) -> None:
+        """Take the next frame; where its size, layout, colour or pixels change, a shot begins."""
+        kind = (
+            frame.width,
+            frame.height,
+            frame.layout,
+            frame.color,
+            frame.sample_aspect_ratio,
+        )
+        if self._num_pushed and kind != self._kind:
+            self._restart()
+        self._kind = kind
+        self.push(thumbnail(frame))
 
     def push(self, picture: Thumbnail) -> None:
         """Take the next picture."""
@@ -89,10 +104,21 @@ class CutDetector:
 
     def finish(self) -> tuple[int, ...]:
         """End the film; the first frames of all shots but the first, rising."""
+        self._judge_held()
+        return tuple(self._cuts)
+
+    def _judge_held(self) -> None:
+        """Decide on the last pictures, which have fewer after them than others."""
         held = len(self._pictures)
         for place in range(max(0, held - _NUM_BESIDE), held):
             self._judge(place)
-        return tuple(self._cuts)
+
+    def _restart(self) -> None:
+        """Begin a shot with the next picture, which cannot be compared with those before."""
+        self._judge_held()
+        self._cuts.append(self._num_pushed)
+        self._pictures.clear()
+        self._changes.clear()
 
     def _judge(self, place: int) -> None:
         """Decide whether a shot begins at `_pictures[place]`."""
