@@ -9,10 +9,12 @@ Nothing here trusts a length: what does not add up is refused.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vsr.errors import DecodeError, UnsupportedVideoError
+from vsr.media import stills_exr as exr
 from vsr.media.stills import Kind
 
 MAGICS: dict[Kind, tuple[bytes, ...]] = {
@@ -60,9 +62,10 @@ def read_header(kind: Kind, data: bytes) -> Header:
         if kind == "dpx":
             return _read_dpx(data)
         if kind == "exr":
-            return _read_exr(data)
+            carried, losses = exr.read(data)
+            return Header(carried, None, losses)
         return _read_tiff(data)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, zlib.error, KeyError, IndexError, ValueError) as error:
         if isinstance(error, UnsupportedVideoError):
             raise
         raise DecodeError(f"its {kind} header is broken ({error})") from error
@@ -84,7 +87,7 @@ def carry_header(kind: Kind, encoded: bytes, carried: bytes | None) -> bytes:
     if kind == "dpx":
         return _dpx_insert(encoded, carried)
     if kind == "exr":
-        return _exr_insert(encoded, carried)
+        return exr.insert(encoded, carried)
     return encoded
 
 
@@ -203,97 +206,6 @@ def _dpx_insert(encoded: bytes, carried: bytes) -> bytes:
     ):
         struct.pack_into(f"{order}I", head, at, value)
     return bytes(head) + pixels
-
-
-# OpenEXR ---------------------------------------------------------------------------------------
-
-_EXR_OWN = frozenset(
-    (
-        b"channels", b"compression", b"dataWindow", b"displayWindow", b"lineOrder", b"tiles",
-        b"pixelAspectRatio", b"screenWindowCenter", b"screenWindowWidth", b"type", b"name",
-        b"version", b"chunkCount", b"preview", b"writer", b"gamma", b"dwaCompressionLevel",
-        b"maxSamplesPerPixel", b"multiView",
-    )
-)  # fmt: skip
-"""Attributes that belong to one file's samples, or that the encoder writes itself."""
-_EXR_TILED, _EXR_DEEP, _EXR_PARTS = 0x200, 0x800, 0x1000
-_EXR_LONG_NAMES = 0x400
-_EXR_MAX_HEADER = 1 << 20
-_EXR_LINES = {0: 1, 1: 1, 2: 1, 3: 16}
-"""Lines per chunk by compression, of those that FFmpeg writes."""
-_EXR_TYPES = ("uint", "half", "float")
-
-
-def _exr_attributes(data: bytes) -> tuple[list[tuple[bytes, bytes, bytes]], int]:
-    """(name, value, whole bytes) of every attribute, and where the closing zero lies."""
-    attributes = []
-    at = 8
-    while data[at]:
-        start = at
-        name_end = data.index(b"\0", at, at + 256)
-        type_end = data.index(b"\0", name_end + 1, name_end + 257)
-        size = struct.unpack_from("<i", data, type_end + 1)[0]
-        at = type_end + 5 + size
-        if size < 0 or at >= min(len(data), _EXR_MAX_HEADER):
-            raise ValueError(f"attribute {data[start:name_end]!r} is cut off or too large")
-        attributes.append((data[start:name_end], data[type_end + 5 : at], data[start:at]))
-    return attributes, at
-
-
-def _exr_channels(value: bytes) -> dict[str, str]:
-    """Name -> sample type of every channel."""
-    channels = {}
-    at = 0
-    while value[at]:
-        end = value.index(b"\0", at)
-        kind = struct.unpack_from("<i", value, end + 1)[0]
-        channels[value[at:end].decode("utf-8", "replace")] = _EXR_TYPES[kind]
-        at = end + 17
-    return channels
-
-
-def _read_exr(data: bytes) -> Header:
-    flags = struct.unpack_from("<I", data, 4)[0]
-    if flags & (_EXR_DEEP | _EXR_PARTS):
-        raise UnsupportedVideoError("it is an OpenEXR file of several parts or of deep samples")
-    attributes, _ = _exr_attributes(data)
-    values = {name: value for name, value, _ in attributes}
-    channels = _exr_channels(values.get(b"channels", b"\0"))
-    colors = {"R", "G", "B"} if "R" in channels else {"Y"}
-    if not colors <= set(channels) or {"RY", "BY"} & set(channels):
-        raise UnsupportedVideoError(
-            f"its channels are {', '.join(sorted(channels))}, expected R, G, B or Y"
-        )
-    types = {channels[name] for name in colors}
-    if len(types) != 1 or "uint" in types:
-        raise UnsupportedVideoError(
-            "its channels hold integers or samples of several types, expected half or float"
-        )
-    losses = []
-    extra = sorted(set(channels) - colors - {"A"})
-    if extra:
-        losses.append(f"the channels {', '.join(extra)}, which are no part of the picture")
-    if values.get(b"dataWindow") != values.get(b"displayWindow"):
-        losses.append("what lies outside of the display window")
-    carried = b"".join(whole for name, _, whole in attributes if name not in _EXR_OWN)
-    has_long_names = any(len(name) > 31 for name, _, _ in attributes)
-    return Header(bytes([has_long_names]) + carried, None, tuple(losses))
-
-
-def _exr_insert(encoded: bytes, carried: bytes) -> bytes:
-    attributes, end = _exr_attributes(encoded)
-    values = {name: value for name, value, _ in attributes}
-    has_long_names, extra = carried[0], carried[1:]
-    _, top, _, bottom = struct.unpack("<4i", values[b"dataWindow"])
-    lines = _EXR_LINES[values[b"compression"][0]]
-    count = -(-(bottom - top + 1) // lines)
-    # Behind the header lies a table of absolute offsets, which all move.
-    table = struct.unpack_from(f"<{count}Q", encoded, end + 1)
-    moved = struct.pack(f"<{count}Q", *(offset + len(extra) for offset in table))
-    head = bytearray(encoded[:end])
-    flags = struct.unpack_from("<I", head, 4)[0]
-    struct.pack_into("<I", head, 4, flags | (_EXR_LONG_NAMES if has_long_names else 0))
-    return bytes(head) + extra + b"\0" + moved + encoded[end + 1 + 8 * count :]
 
 
 # TIFF ------------------------------------------------------------------------------------------
