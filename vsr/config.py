@@ -76,6 +76,13 @@ class UpscaleConfig(FrozenConfig):
     """How much to take, written the same way."""
     sample: str | None = Field(default=None, pattern=r"^\d{1,4}x[\d:.]+s?$")
     """`3x10s`: so many stretches of that length, spread evenly over the film, one after another."""
+    deinterlace: Literal["auto", "keep", "off", "bwdif", "bob", "ivtc"] = "auto"
+    """Interlaced film: `auto` makes it progressive (`bwdif`) where flags and pictures say so;
+    `keep` passes fields as they are, `off` does so unexamined; `bob` makes a frame of each field;
+    `ivtc` undoes a 3:2 pulldown."""
+    max_damage: str | int | float = "50%"
+    """Damaged pictures that are borne, as a count (`12`) or a share (`0.05`, `5%`); with more, the
+    result is rejected."""
     model: str | None = None
     """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")

@@ -156,7 +156,7 @@ def test_absent_weights_are_refused_before_the_scan(
         raise AssertionError("scanned")
 
     monkeypatch.setattr(catalog, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(plan_module, "scan", fail)
+    monkeypatch.setattr(plan_module, "scan_and_listen", fail)
     with pytest.raises(CheckpointError, match="not installed"):
         plan_of(clip, model="flowprop-xs-x4-bi")
 

@@ -30,13 +30,25 @@ PERCENT_PER_LINE = 10
 @click.option("--scale", type=int, help="Enlarge width and height so many times.  [default: 4]")
 @click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
 @click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
-@click.option("--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]")
+@click.option(
+    "--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]"
+)
 @click.option("--crf", type=float, help="Constant quality: lower is better and larger.")
 @click.option(
     "--encoder-preset", metavar="WORD", help="Speed against size, as the encoder says it."
 )
 @click.option("--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset.")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(["auto", "keep", "off", "bwdif", "bob", "ivtc"]),
+    help="What becomes of interlaced pictures.  [default: auto]",
+)
+@click.option(
+    "--max-damage",
+    metavar="SHARE|COUNT",
+    help="Damaged pictures that are borne: 12, 0.05 or 5%.  [default: 50%]",
+)
 @result_options
 @click.option("--dry-run", is_flag=True, help="Read IN, say what would be done, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")

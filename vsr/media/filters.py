@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import av
 import av.error
@@ -133,6 +133,14 @@ def _last_metadata(graph: Graph) -> dict[str, str]:
     return last
 
 
+class Filtered(NamedTuple):
+    """What a graph made of one picture."""
+
+    planes: tuple[Plane, ...]
+    rank: int
+    """Of the picture among those pushed."""
+
+
 class FieldFilter:
     """Frames in, frames out of a graph of FFmpeg's, pictures only.
 
@@ -146,6 +154,7 @@ class FieldFilter:
         self._time_base = info.time_base
         self._format = pixel_format(format_name(info.layout))
         self._reformatter = VideoReformatter()
+        self._num_pushed = 0
         self._graph = Graph()
         # By name, because `add_buffer` cannot say the rate, which decimate insists on.
         source = self._graph.add(
@@ -156,8 +165,8 @@ class FieldFilter:
         chain = [self._graph.add(name, arguments) for name, arguments in filters]
         self._graph.link_nodes(source, *chain, self._graph.add("buffersink")).configure()
 
-    def push(self, frame: Frame) -> list[tuple[Plane, ...]]:
-        """Take the next picture; return the planes of those that are done."""
+    def push(self, frame: Frame) -> list[Filtered]:
+        """Take the next picture; return those that are done."""
         assert frame.layout == self._layout, f"{frame.layout} is not {self._layout}"
         picture = av.VideoFrame(frame.width, frame.height, self._format.name)
         for target, plane in zip(picture.planes, frame.planes, strict=True):
@@ -166,16 +175,22 @@ class FieldFilter:
             padded[:, :columns] = plane
             target.update(padded.tobytes())
         picture.pts, picture.time_base = frame.pts, self._time_base
+        # Travels with the picture; times do not, since decimate makes new ones.
+        picture.opaque = self._num_pushed
+        self._num_pushed += 1
         self._graph.vpush(picture)
         return self._done()
 
-    def flush(self) -> list[tuple[Plane, ...]]:
-        """Planes of the pictures still inside, after the last one."""
+    def flush(self) -> list[Filtered]:
+        """The pictures still inside, after the last one."""
         self._graph.vpush(None)
         return self._done()
 
-    def _done(self) -> list[tuple[Plane, ...]]:
-        return [self._planes(picture) for picture in _drain(self._graph)]
+    def _done(self) -> list[Filtered]:
+        return [
+            Filtered(self._planes(picture), cast(int, picture.opaque))
+            for picture in _drain(self._graph)
+        ]
 
     def _planes(self, picture: VideoFrame) -> tuple[Plane, ...]:
         if picture.format.name != self._format.name:
@@ -227,11 +242,11 @@ class Deinterlacer:
             self._last_step = frame.pts - self._sources[-1][0].pts
         self._sources.append((frame, is_combed))
         self._num_pushed += 1
-        return [self._result(planes) for planes in self._filter.push(frame)]
+        return [self._result(done.planes) for done in self._filter.push(frame)]
 
     def flush(self) -> list[Frame]:
         """Return the frames still inside, after the last one."""
-        done = [self._result(planes) for planes in self._filter.flush()]
+        done = [self._result(item.planes) for item in self._filter.flush()]
         per_frame = 2 if self._bob else 1
         if self._num_done != per_frame * self._num_pushed:
             raise DecodeError(
@@ -283,53 +298,57 @@ class InverseTelecine:
             ("bwdif", f"mode=send_frame:parity={parity}:deint=interlaced"),
             ("decimate", f"cycle={self.CYCLE}"),
         )
-        self._sources: list[Frame] = []
-        self._planes: list[tuple[Plane, ...]] = []
+        self._waiting: list[Frame] = []
+        self._num_settled = 0
+        self._pictures: list[Filtered] = []
+        self.ranks: list[int] = []
+        """For each frame given out, the place of the one that it shows among those pushed."""
 
     def push(self, frame: Frame) -> list[Frame]:
         """Take the next frame in order; return those that are done."""
-        self._sources.append(frame)
-        self._planes += self._filter.push(frame)
-        return self._settled()
+        self._waiting.append(frame)
+        self._pictures += self._filter.push(frame)
+        done: list[Frame] = []
+        # A cycle is over when the next frame is known, and its pictures have come out.
+        while len(self._waiting) > self.CYCLE and len(self._pictures) >= self.CYCLE - 1:
+            done += self._cycle(self._waiting[self.CYCLE].pts)
+        return done
 
     def flush(self) -> list[Frame]:
         """Return the frames still inside, after the last one."""
-        self._planes += self._filter.flush()
-        done = self._settled(is_end=True)
-        if self._planes or len(self._sources) > 1:
+        self._pictures += self._filter.flush()
+        done: list[Frame] = []
+        while len(self._waiting) >= self.CYCLE and len(self._pictures) >= self.CYCLE - 1:
+            following = self._waiting[self.CYCLE] if len(self._waiting) > self.CYCLE else None
+            last, before = self._waiting[self.CYCLE - 1], self._waiting[self.CYCLE - 2]
+            end = last.pts + (last.duration or last.pts - before.pts)
+            done += self._cycle(end if following is None else following.pts)
+        if len(self._pictures) != len(self._waiting):
             raise DecodeError(
-                f"Inverse telecine left {len(self._planes)} of {len(self._sources)} frames over.",
+                f"Inverse telecine left {len(self._pictures)} of {len(self._waiting)} frames over.",
                 hint="use --deinterlace bwdif",
             )
+        for picture, source in zip(self._pictures, self._waiting, strict=True):
+            done.append(self._frame(picture, source, 4 * source.pts, 4 * source.duration))
+        self._waiting, self._pictures = [], []
         return done
 
-    def _settled(self, *, is_end: bool = False) -> list[Frame]:
-        """Whole cycles whose end is known, and at the end what is left."""
-        kept = self.CYCLE - 1
-        done: list[Frame] = []
-        while len(self._planes) >= kept and len(self._sources) > self.CYCLE:
-            span = self._sources[self.CYCLE].pts - self._sources[0].pts
-            done += self._cycle(kept, self.CYCLE, span)
-        if is_end and len(self._sources) >= self.CYCLE and len(self._planes) >= kept:
-            last, before = self._sources[self.CYCLE - 1], self._sources[self.CYCLE - 2]
-            done += self._cycle(kept, self.CYCLE, last.pts - self._sources[0].pts
-                                + (last.duration or last.pts - before.pts))  # fmt: skip
-        if is_end:
-            while self._planes and self._sources:
-                source = self._sources.pop(0)
-                done.append(self._frame(source, self._planes.pop(0), 4 * source.pts, 0))
-        return done
+    def _cycle(self, end: int) -> list[Frame]:
+        """Four pictures, spread over the time of five."""
+        sources, self._waiting = self._waiting[: self.CYCLE], self._waiting[self.CYCLE :]
+        pictures, self._pictures = self._pictures[:4], self._pictures[4:]
+        start = sources[0].pts
+        # A quarter of the span, counted in quarters of a tick.
+        span = end - start
+        frames = []
+        for place, picture in enumerate(pictures):
+            source = sources[min(max(0, picture.rank - self._num_settled), self.CYCLE - 1)]
+            frames.append(self._frame(picture, source, 4 * start + place * span, span))
+        self._num_settled += self.CYCLE
+        return frames
 
-    def _cycle(self, num_out: int, num_in: int, span: int) -> list[Frame]:
-        """The first `num_out` pictures, spread over the `span` ticks of `num_in` sources."""
-        sources, self._sources = self._sources[:num_in], self._sources[num_in:]
-        planes, self._planes = self._planes[:num_out], self._planes[num_out:]
-        start = num_out * sources[0].pts
-        return [
-            self._frame(sources[k + (k >= 2)], planes[k], start + k * span, span)
-            for k in range(num_out)
-        ]
-
-    def _frame(self, source: Frame, planes: tuple[Plane, ...], pts: int, duration: int) -> Frame:
-        duration = duration or (self.CYCLE - 1) * source.duration
-        return replace(source, planes=planes, pts=pts, duration=duration, is_interlaced=False)
+    def _frame(self, picture: Filtered, source: Frame, pts: int, duration: int) -> Frame:
+        self.ranks.append(picture.rank)
+        return replace(
+            source, planes=picture.planes, pts=pts, duration=duration, is_interlaced=False
+        )

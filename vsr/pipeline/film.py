@@ -22,6 +22,7 @@ class Film:
         interlace: what is done to fields.
         concealed: times of lost pictures, in the source's time base.
         watcher: see `FrameReader`.
+        end_pts: see `FrameReader`.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Film:
         interlace: InterlacePlan | None = None,
         concealed: Sequence[int] = (),
         watcher: ReadWatcher | None = None,
+        end_pts: int | None = None,
     ) -> None:
         self._source = source
         self._info = info
@@ -40,6 +42,9 @@ class Film:
         self._interlace = interlace or InterlacePlan()
         self._concealed = concealed
         self._watcher = watcher
+        self._end_pts = end_pts
+        self.ranks: list[int] = []
+        """Under `ivtc`, once over: which frame before decimation each frame shows."""
         self.events: tuple[DamageEvent, ...] = ()
         """What the reader saw; complete after the last frame."""
 
@@ -55,7 +60,8 @@ class Film:
             threads=self._threads,
             watcher=self._watcher,
             follow_changes=True,
+            end_pts=self._end_pts,
         ) as reader:
             whole = conceal(reader, self._concealed) if self._concealed else iter(reader)
-            yield from deinterlaced(whole, self._interlace, self._info)
+            yield from deinterlaced(whole, self._interlace, self._info, self.ranks)
             self.events = tuple(reader.events)

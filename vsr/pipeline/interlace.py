@@ -78,8 +78,7 @@ def decide(asked: DeinterlaceMode, report: FieldReport | None, info: VideoInfo) 
     """
     parity = _parity(report, info)
     if asked in ("bwdif", "bob", "ivtc"):
-        action: Literal["bwdif", "bob", "ivtc"] = asked  # type: ignore[assignment]
-        return InterlacePlan(asked=asked, action=action, parity=parity, reason="asked for")
+        return InterlacePlan(asked=asked, action=asked, parity=parity, reason="asked for")
     if asked == "off":
         return InterlacePlan(asked=asked, parity=parity, reason="taken as progressive, as asked")
     if report is None:
@@ -134,8 +133,19 @@ def notes(plan: InterlacePlan, report: FieldReport | None, info: VideoInfo) -> t
     return tuple(said)
 
 
-def deinterlaced(frames: Iterator[Frame], plan: InterlacePlan, info: VideoInfo) -> Iterator[Frame]:
+def deinterlaced(
+    frames: Iterator[Frame],
+    plan: InterlacePlan,
+    info: VideoInfo,
+    ranks: list[int] | None = None,
+) -> Iterator[Frame]:
     """The frames of the declared timeline; pts count `time_base_divisor`ths of the source's tick.
+
+    Args:
+        frames: as decoded, filled where pictures are lost.
+        plan: what is to be done.
+        info: of the video.
+        ranks: filled under `ivtc` with the place, among `frames`, that each result shows.
 
     Raises:
         UnsupportedVideoError, DecodeError: the filter cannot treat this film.
@@ -148,6 +158,8 @@ def deinterlaced(frames: Iterator[Frame], plan: InterlacePlan, info: VideoInfo) 
         for frame in frames:
             yield from film.push(frame)
         yield from film.flush()
+        if ranks is not None:
+            ranks += film.ranks
         return
     mask = unpack_runs(plan.frames) if plan.frames else None
     filter_ = Deinterlacer(info, parity=plan.parity, bob=plan.action == "bob")

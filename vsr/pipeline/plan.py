@@ -32,7 +32,9 @@ from vsr.pipeline.container import choose_container as choose_container
 from vsr.pipeline.container import encoder_settings, refuse_losses, streams_for
 from vsr.pipeline.declared import Declared
 from vsr.pipeline.geometry import GeometryPlan, plan_geometry
-from vsr.pipeline.scan import scan
+from vsr.pipeline.interlace import InterlacePlan
+from vsr.pipeline.listen import scan_and_listen
+from vsr.pipeline.retime import damage_limit, declare, retimed
 from vsr.pipeline.timeline import Timeline
 
 PLAN_FORMAT = 1
@@ -125,6 +127,12 @@ class Plan(_Frozen):
     """What was guessed, chosen or lost, and why; one sentence each."""
     damage: tuple[DamageEvent, ...] = ()
     """What the scan found wrong with the source."""
+    num_damaged: int = 0
+    """Pictures that were lost, called damaged, or that the decoder complained of."""
+    interlace: InterlacePlan = InterlacePlan()
+    """What is done to fields."""
+    concealed: tuple[int, ...] = ()
+    """Times of lost pictures that repeat the one before, in the source's ticks."""
 
     @property
     def num_frames(self) -> int:
@@ -141,6 +149,8 @@ class Plan(_Frozen):
                 "queue_frames": True,
                 "notes": True,
                 "damage": True,
+                "num_damaged": True,
+                "interlace": {"asked", "reason"},
             }
         )
         return hashlib.sha256(text.encode()).hexdigest()
@@ -195,10 +205,12 @@ def make_plan(
     info = info or probe(source)
     video = info.video
     decided = outline(info, output, config)
-    found = scan(
+    damage_limit(config.max_damage, 1)
+    found = scan_and_listen(
         source,
         video,
         decode_threads=config.threads or decoder_threads(video.height),
+        deinterlace=config.deinterlace,
         on_frame=on_frame,
     )
     return Plan(
@@ -213,15 +225,18 @@ def make_plan(
         scale=decided.scale,
         geometry=decided.shape.geometry,
         compute=decided.compute,
-        encoder=decided.encoder,
+        encoder=retimed(decided.encoder, found),
         container=decided.container,
         streams=decided.streams,
         provenance=config.provenance,
-        declared=Declared(picture=decided.shape.declared),
+        declared=declare(Declared(picture=decided.shape.declared), found, video),
         segments=(Segment(index=0, first_frame=0, timeline=found.timeline, cuts=found.cuts),),
         queue_frames=config.engine.queue_frames,
-        notes=decided.notes,
+        notes=(*decided.notes, *found.notes),
         damage=found.events,
+        num_damaged=found.num_damaged,
+        interlace=found.interlace,
+        concealed=found.concealed,
     )
 
 

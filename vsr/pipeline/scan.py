@@ -230,9 +230,8 @@ def _declare(
         sources = [rank for rank in sources for _ in range(2)]
         durations = [ticks for ticks in durations for _ in range(2)]
     elif plan.action == "ivtc":
-        pts, durations, cuts = _film_times(source, info, found.threads, plan, missing)
-        starts = [4 * time for time in found.pts]
-        sources = [max(0, bisect_left(starts, time + 1) - 1) for time in pts]
+        pts, durations, cuts, ranks = _film_times(source, info, found.threads, plan, missing)
+        sources = [sources[rank] for rank in ranks]
     return Scan(
         timeline=Timeline.from_frames(pts, durations),
         sources=tuple(sources),
@@ -255,8 +254,8 @@ def _recount(plan: InterlacePlan, sources: Sequence[int]) -> InterlacePlan:
 
 def _film_times(
     source: Path, info: VideoInfo, threads: int, plan: InterlacePlan, missing: tuple[int, ...]
-) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Times and cuts of frames that only the filter itself can count."""
+) -> tuple[list[int], list[int], tuple[int, ...], list[int]]:
+    """Times, cuts and origins of frames that only the filter itself can count."""
     pts: list[int] = []
     durations: list[int] = []
     detector = CutDetector()
@@ -265,7 +264,7 @@ def _film_times(
         pts.append(frame.pts)
         durations.append(frame.duration)
         detector.push_frame(frame)
-    return pts, durations, detector.finish()
+    return pts, durations, detector.finish(), film.ranks
 
 
 def _num_damaged(found: _Pass, missing: Sequence[int]) -> int:

@@ -17,8 +17,8 @@ from vsr.errors import DecodeError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
-from vsr.media.reader import FrameReader
 from vsr.media.settings import EncoderSettings
+from vsr.pipeline.film import Film
 from vsr.pipeline.plan import Plan, Segment
 from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
@@ -154,13 +154,19 @@ class _Source:
         plan = self._plan
         expected = self._segment.timeline.pts()
         num_read = 0
-        with FrameReader(plan.source_path, info=plan.video, threads=plan.decode_threads) as reader:
-            for frame in reader:
-                if num_read >= len(expected) or frame.pts != expected[num_read]:
-                    raise _changed(plan, num_read)
-                num_read += 1
-                yield frame
-            self.damage = tuple(reader.events)
+        film = Film(
+            plan.source_path,
+            plan.video,
+            threads=plan.decode_threads,
+            interlace=plan.interlace,
+            concealed=plan.concealed,
+        )
+        for frame in film.frames():
+            if num_read >= len(expected) or frame.pts != expected[num_read]:
+                raise _changed(plan, num_read)
+            num_read += 1
+            yield frame
+        self.damage = film.events
         if num_read != len(expected):
             raise _changed(plan, num_read)
 

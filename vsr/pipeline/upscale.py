@@ -26,11 +26,12 @@ from vsr.media.inventory import inventory
 from vsr.media.probe import MediaInfo
 from vsr.media.segments import join_segments
 from vsr.pipeline.check import CheckResult, check
+from vsr.pipeline.container import RAW, choose_container, probe_film, settle
 from vsr.pipeline.declared import TAG as DECLARED_TAG
 from vsr.pipeline.declared import Declared
 from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.provenance import provenance_tags
-from vsr.pipeline.container import RAW, choose_container, probe_film, settle
+from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
 
@@ -84,6 +85,10 @@ class UpscaleResult(BaseModel):
     guessed, chosen or lost."""
     events: list[dict[str, Any]]
     """What was wrong with the source and what was done about it."""
+    damaged_frames: int = 0
+    """Pictures that were lost, called damaged, or that the decoder complained of."""
+    interlace: dict[str, Any] = {}
+    """What was done to fields, and why."""
     check: CheckResult
     digests: dict[str, str]
 
@@ -153,6 +158,7 @@ def upscale(
         clock.end("join")
         tell(Progress("check", 0, plan.num_frames))
         proof = check(source, joined, plan=plan)
+        proof = judge_damage(proof, plan.num_damaged, config.max_damage, plan.num_frames)
         clock.end("check")
         if not proof.ok:
             reject(joined, output, proof)
@@ -191,7 +197,9 @@ def report(
             *(item.model_dump() for item in inventory(info, plan.streams, plan.encoder)),
             *({"note": note} for note in plan.notes),
         ],
-        events=[_event(event, plan) for event in segment.damage],
+        events=[_event(event, plan) for event in plan.damage],
+        damaged_frames=plan.num_damaged,
+        interlace=plan.interlace.model_dump(mode="json", exclude={"frames"}),
         check=proof,
         digests=_digests(plan, result_sha256),
     )
