@@ -54,6 +54,14 @@ KIND_CONCEALED = "concealed"
 KIND_SIDE_DATA = "side_data_unreadable"
 """Side data of a kind that av does not know was left out."""
 
+TIMESTAMP_TROUBLES = frozenset(
+    {
+        *(KIND_MISSING_PTS, KIND_DUPLICATE_PTS, KIND_BACKWARD_PTS, KIND_RESET_PTS),
+        *(KIND_SWAPPED_PTS, KIND_OUTLIER_PTS),
+    }
+)
+"""Kinds that changed the timestamps of frames."""
+
 
 class DamageLog:
     """Events in the order of their arrival; runs of one kind become one event."""
