@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from vsr.config import UpscaleConfig
+    from vsr.pipeline.estimate import Estimate
     from vsr.pipeline.preview import Preview
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -82,7 +83,36 @@ def preview_lines(planned: Preview) -> list[str]:
     count = len(planned.losses)
     lines.append(f"  lost: {count if count else 'nothing'}")
     lines += [f"    {loss}" for loss in planned.losses]
-    return lines
+    return lines + (_estimate_lines(planned.estimate) if planned.estimate else [])
+
+
+def _estimate_lines(guess: Estimate) -> list[str]:
+    lines = []
+    if guess.seconds is not None and guess.result_bytes is not None:
+        lines.append(
+            f"  estimate: {_span(guess.seconds)}, a result of {_size(guess.result_bytes)}, "
+            f"{_size(guess.disk_bytes or 0)} of disk meanwhile"
+        )
+    if guess.free_bytes is not None:
+        is_short = guess.disk_bytes is not None and guess.disk_bytes > guess.free_bytes
+        short = ": NOT ENOUGH" if is_short else ""
+        lines.append(f"  free on that disk: {_size(guess.free_bytes)}{short}")
+    return [*lines, f"  estimated from {guess.how}"]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _size(num_bytes: int) -> str:
+    amount = float(num_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
 
 
 def is_stdout(output: Path) -> bool:

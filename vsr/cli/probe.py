@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.choices import preview_lines, resolve, result_options
 from vsr.cli.console import print_json
 
 if TYPE_CHECKING:
     from vsr.frame import ColorSpec
     from vsr.media.probe import MediaInfo, StreamInfo
-    from vsr.media.streams import StreamPlan
 
 
 @click.command("probe", short_help="Say what a file holds.")
@@ -24,32 +24,50 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Say also what of IN would be kept, converted or dropped in OUT.",
 )
+@click.option("--scale", type=float, help="With --for: enlarge so many times.")
+@click.option("--model", metavar="ID|FILE", help="With --for: the network.")
+@click.option("--device", envvar="VSR_DEVICE", help="With --for: auto, cpu, cuda or cuda:N.")
+@click.option("--codec", help="With --for: h264, hevc, av1, ffv1, prores or dnxhr.")
+@click.option("--preset", metavar="NAME|FILE.toml", help="With --for: a set of choices.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="With --for: any key.")
+@result_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def command(source: Path, output: Path | None, as_json: bool) -> None:
-    """Say what the file IN holds: container, pictures, colour, sound, subtitles, chapters."""
+def command(
+    source: Path,
+    output: Path | None,
+    as_json: bool,
+    preset: str | None,
+    sets: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Say what the file IN holds: container, pictures, colour, sound, subtitles, chapters.
+
+    With --for OUT also what an upscale into OUT would keep, convert or drop, and about how long it
+    would take. Only the first frames are read; `vsr upscale --dry-run` reads them all.
+    """
     from vsr.media.probe import probe
 
-    plan = None
-    if output is not None:
-        from vsr.config import UpscaleConfig
-        from vsr.pipeline.plan import choose_container
-
-        container = choose_container(output, UpscaleConfig())
     info = probe(source)
+    planned = None
     if output is not None:
-        from vsr.media.streams import plan_streams
+        from vsr.pipeline.preview import preview
 
-        plan = plan_streams(info, container)
+        config = resolve(preset, sets, {**flags, "overwrite": True})
+        planned = preview(source, output, config, read_source=False)
     if as_json:
-        print_json(_document(info, plan))
+        document = _document(info)
+        if planned is not None:
+            document["for"] = planned.model_dump(mode="json")
+        print_json(document)
         return
-    for line in _lines(info, plan):
+    lines = _lines(info) + (preview_lines(planned) if planned else [])
+    for line in lines:
         click.echo(line)
 
 
-def _document(info: MediaInfo, plan: StreamPlan | None) -> dict[str, Any]:
+def _document(info: MediaInfo) -> dict[str, Any]:
     video = info.video
-    document: dict[str, Any] = {
+    return {
         "path": str(info.path),
         "container": info.container,
         "size_bytes": info.size_bytes,
@@ -87,13 +105,6 @@ def _document(info: MediaInfo, plan: StreamPlan | None) -> dict[str, Any]:
         "metadata": dict(info.metadata),
         "warnings": list(info.warnings),
     }
-    if plan is not None:
-        document["plan"] = {
-            "container": plan.container,
-            "actions": [action.model_dump() for action in plan.actions],
-            "losses": list(plan.losses),
-        }
-    return document
 
 
 def _stream(stream: StreamInfo) -> dict[str, Any]:
@@ -120,7 +131,7 @@ def _color(color: ColorSpec) -> dict[str, Any]:
     }
 
 
-def _lines(info: MediaInfo, plan: StreamPlan | None) -> list[str]:
+def _lines(info: MediaInfo) -> list[str]:
     video, color = info.video, info.video.color
     length = "unknown length" if info.duration_s is None else f"{info.duration_s:.3f} s"
     rate = "" if video.frame_rate is None else f", {float(video.frame_rate):.3f} frames/s"
@@ -140,8 +151,4 @@ def _lines(info: MediaInfo, plan: StreamPlan | None) -> list[str]:
     if info.chapters:
         lines.append(f"  {len(info.chapters)} chapters")
     lines += [f"  note: {warning}" for warning in info.warnings]
-    if plan is not None:
-        lines.append(f"in {plan.container}:")
-        lines += [f"  {action}" for action in plan.actions]
-        lines += [f"  lost: {loss}" for loss in plan.losses]
     return lines

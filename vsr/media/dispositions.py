@@ -27,7 +27,7 @@ def held_dispositions(kind: str, container: str) -> frozenset[str]:
     """
     if container == "mkv":
         return _MATROSKA | {"descriptions"} if kind == "subtitle" else _MATROSKA
-    return _MP4 if container == "mp4" else _MOV
+    return {"mp4": _MP4, "mov": _MOV}.get(container, frozenset())
 
 
 def lost_dispositions(stream: StreamInfo, container: str) -> list[str]:

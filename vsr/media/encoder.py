@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 TICKS_PER_FRAME = 10
 """Milliseconds from frame to frame on a segment's own clock."""
+_NOT_IN_MATROSKA = frozenset({"dnxhd"})
 _DTS_LEAD = 64
 """Frames by which decoding order is moved ahead: more than any encoder reorders."""
 
@@ -77,8 +78,9 @@ class SegmentEncoder:
 
     def _open(self) -> OutputContainer:
         name = f"file:{self._path.absolute()}"
+        format_name = "mov" if self._settings.codec in _NOT_IN_MATROSKA else "matroska"
         try:
-            return av.open(name, "w", format="matroska", container_options={"fflags": "+bitexact"})
+            return av.open(name, "w", format=format_name, container_options={"fflags": "+bitexact"})
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"segment {self._path.name} cannot be created ({error})") from error
 

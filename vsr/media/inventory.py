@@ -22,7 +22,7 @@ What = Literal["stream", "attachment", "chapters", "tag", "disposition", "side d
 Fate = Literal["keep", "convert", "drop"]
 
 _SIDE_DATA: dict[str, tuple[Fate, str, bool]] = {
-    "DISPLAYMATRIX": ("keep", "written as the stream's display matrix", False),
+    "DISPLAYMATRIX": ("keep", "as a matrix, or by turning the pictures: --rotate", False),
     "SEI_UNREGISTERED": ("drop", "an encoder's message about itself", False),
     "GOP_TIMECODE": ("convert", "the start is kept as the timecode tag", False),
     "S12M_TIMECODE": ("convert", "the start is kept as the timecode tag", False),
@@ -209,6 +209,11 @@ def side_data_fate(
         if settings is None or (held and settings.codec in _CODECS_WITH_HDR):
             return "keep", "static HDR metadata, written by the encoder", False
         return "drop", f"{codec} has no field for it", True
+    if kind == "DISPLAYMATRIX" and plan.container == "y4m":
+        is_lost = settings is not None and any("display matrix" in loss for loss in settings.losses)
+        if is_lost:
+            return "drop", "see the picture", False
+        return "convert", "the pictures are turned", False
     if kind.endswith("_TIMECODE") and "timecode" not in plan.metadata:
         return "drop", "its timecode is not among the tags", True
     return _SIDE_DATA.get(kind, ("drop", f"nothing here can write it into {codec}", True))

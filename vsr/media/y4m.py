@@ -21,6 +21,7 @@ from vsr.media.encoder import SegmentSummary
 from vsr.media.probe import MediaInfo
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamAction, StreamPlan
+from vsr.media.tags import is_about_the_file
 
 CONTAINER = "y4m"
 _DEPTHS = (8, 9, 10, 12, 14, 16)
@@ -61,7 +62,11 @@ def y4m_settings(
     if info.layout.is_float or layout.bits < info.layout.bits:
         losses.append(f"sample depth: becomes {layout.bits} bits")
     losses += ["HDR metadata"] if info.mastering_display or info.content_light else []
-    losses += ["display matrix: y4m holds none"] if info.display_matrix else []
+    losses += (
+        ["display matrix: y4m holds none, but the pictures can be turned: --rotate bake"]
+        if info.display_matrix
+        else []
+    )
     if info.layout.is_rgb:
         losses.append(f"RGB becomes {name}")
     aspect = info.sample_aspect_ratio if sample_aspect_ratio is None else sample_aspect_ratio
@@ -99,7 +104,7 @@ def y4m_streams(info: MediaInfo) -> StreamPlan:
         ),
         chapters=False,
         metadata={},
-        dropped_tags=tuple(info.metadata),
+        dropped_tags=tuple(name for name in info.metadata if not is_about_the_file(name)),
     )
 
 

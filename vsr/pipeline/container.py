@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -226,4 +226,6 @@ def encoder_settings(
     for name, value in given.items():
         if value is not None:
             raise ConfigError(f"y4m holds raw pictures, so {name} {value} has no meaning")
+    if config.rotate == "bake":
+        info = replace(info, display_matrix=None)
     return y4m_settings(info, color, width, height, sample_aspect_ratio)

@@ -8,11 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from vsr.config import UpscaleConfig
+from vsr.errors import VsrError
 from vsr.media.inventory import all_losses, inventory
 from vsr.media.probe import MediaInfo
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
+from vsr.pipeline.estimate import Estimate, estimate
 from vsr.pipeline.plan import make_plan, outline
 from vsr.pipeline.upscale import OnProgress, Progress, refuse_output, refuse_same_file
 
@@ -43,6 +45,8 @@ class Preview(BaseModel):
     notes: tuple[str, ...]
     plan: list[dict[str, Any]]
     """All that again, as the result of the run will say it."""
+    estimate: Estimate | None = None
+    """Of time and disk space; None when it was not asked for or could not be made."""
 
 
 def preview(
@@ -53,14 +57,14 @@ def preview(
     read_source: bool,
     progress: OnProgress | None = None,
 ) -> Preview:
-    """Plan a run and write nothing.
+    """Plan a run and write nothing, but for a piece of it that is measured and thrown away.
 
     Args:
         source: the film.
         output: name of the result.
         config: what is asked for.
         read_source: decode the whole film, as the run would: counts frames, finds damage and looks
-            at fields. Otherwise only its header and first picture are read.
+            at fields. Otherwise only its first frames are read, and time and space estimated.
         progress: as for `upscale`.
 
     Raises:
@@ -97,6 +101,11 @@ def preview(
             **decided,
         )
     known = outline(info, settled.output, config)
+    guess = None
+    try:
+        guess = estimate(source, settled.output, info, known)
+    except VsrError as error:
+        extra = (*extra, f"Time and space could not be estimated: {error}")
     return Preview(
         source=str(source),
         result=str(settled.output),
@@ -104,6 +113,7 @@ def preview(
         is_counted=False,
         model=known.model.id,
         device=known.compute.device,
+        estimate=guess,
         **_parts(info, known.streams, known.encoder, (*extra, *known.notes)),
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from vsr.media.reader import FrameReader
 from vsr.media.y4m import Y4mWriter, constant_rate
 from vsr.pipeline.check import CheckResult, CheckRow
 from vsr.pipeline.container import STDOUT, probe_film
+from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
@@ -216,13 +216,8 @@ def _count(items: Iterable[object]) -> int:
 def _refuse_small_disk(plan: Plan, output: Path) -> None:
     """Raise when the file, whose size is known to the byte, cannot fit."""
     needed = plan.num_frames * frame_bytes(plan) + _FREE_SPACE_MARGIN
-    try:
-        found = os.statvfs(output.absolute().parent)
-    except (AttributeError, OSError) as error:
-        logger.debug("free space is unknown: %s", error)
-        return
-    free = found.f_bavail * found.f_frsize
-    if free < needed:
+    free = free_bytes(output.absolute().parent)
+    if free is not None and free < needed:
         raise OutputError(
             f"{output} needs {needed} bytes, but only {free} are free",
             hint="choose another disk, or a codec that compresses",
