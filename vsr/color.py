@@ -6,7 +6,8 @@ clamped between planes and RGB, so that codes outside the nominal range (super-w
 survive the way through a model; only the codes written at the end are clamped to the sample's bits.
 
 Conversion follows ITU-R BT.601, BT.709, BT.2020 and ISO/IEC 23091-2 (H.273) equations 20 to 40:
-luma weights Kr, Kg, Kb; Cb = (B - Y) / (2 (1 - Kb)); Cr = (R - Y) / (2 (1 - Kr)).
+luma weights Kr, Kg, Kb; Cb = (B - Y) / (2 (1 - Kb)); Cr = (R - Y) / (2 (1 - Kr)); and YCgCo, of
+which Cg and Co are coded as Cb and Cr are.
 
 Chroma is enlarged with the Catmull-Rom cubic and reduced with the same cubic stretched to the
 chroma grid, both placed by the chroma location, edges repeated. Away from the edges both reproduce
@@ -160,6 +161,25 @@ def _location(color: ColorSpec, layout: PlaneLayout) -> ChromaLocation:
     return ChromaLocation.LEFT
 
 
+def check_convertible(color: ColorSpec, layout: PlaneLayout) -> None:
+    """Refuse, before a run, colour that cannot be brought to RGB and back exactly.
+
+    BT.2020 constant luminance and ICtCp mix linear light into luma and chroma, and SMPTE ST 2085
+    and the chromaticity-derived matrices are hardly ever meant; the model sees R'G'B' as coded, and
+    a way there and back through linear light would have to be its own.
+
+    Args:
+        color: `complete`d.
+        layout: of the planes.
+
+    Raises:
+        UnsupportedVideoError: in one sentence.
+    """
+    _check_layout(layout)
+    if not layout.is_rgb and not layout.is_gray and color.matrix is not Matrix.YCGCO:
+        _luma_weights(color)
+
+
 def planes_to_rgb(
     planes: Sequence[Tensor],
     layout: PlaneLayout,
@@ -202,11 +222,19 @@ def planes_to_rgb(
             rgb[:, 0::2] = rgb[:, 1:2]
         return rgb.to(dtype)
 
-    kr, kb = _luma_weights(color)
     cb, cr = (
         _upsample_plane(plane.to(torch.float32).sub_(chroma_offset), layout, color, height, width)
         for plane in planes[1:3]
     )
+    if color.matrix is Matrix.YCGCO:
+        # H.273 equations 44 to 47: t = Y - Cg; G = Y + Cg; B = t - Co; R = t + Co.
+        green, orange = cb.div_(chroma_scale), cr.div_(chroma_scale)
+        luma = planes[0].to(torch.float32).sub_(offset).mul_(1 / scale)
+        rest = luma - green
+        for channel, plane in enumerate((rest + orange, luma + green, rest - orange)):
+            rgb[:, channel].copy_(plane)
+        return rgb.to(dtype)
+    kr, kb = _luma_weights(color)
     red, blue = 2 * (1 - kr) / chroma_scale, 2 * (1 - kb) / chroma_scale
     kg = 1 - kr - kb
     luma = rgb[:, 1]
@@ -254,6 +282,19 @@ def rgb_to_planes(
         return tuple(
             _to_codes(plane, scale, offset, layout, dither, index)
             for index, plane in enumerate((green, blue, red))
+        )
+    if color.matrix is Matrix.YCGCO and not layout.is_gray:
+        # H.273 equations 41 to 43.
+        halves = torch.add(red, blue).div_(2)
+        planes = (
+            torch.add(green, halves).div_(2),
+            _downsample_plane(torch.sub(green, halves).div_(2), layout, color),
+            _downsample_plane(torch.sub(red, blue).div_(2), layout, color),
+        )
+        scales = ((scale, offset), (chroma_scale, chroma_offset), (chroma_scale, chroma_offset))
+        return tuple(
+            _to_codes(plane, *each, layout, dither, index)
+            for index, (plane, each) in enumerate(zip(planes, scales, strict=True))
         )
     if layout.is_gray and color.matrix not in _LUMA_WEIGHTS:
         kr, kb = _LUMA_WEIGHTS[Matrix.BT709]

@@ -232,8 +232,10 @@ class VideoInfo:
     bit_rate: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     field_order: str = "unknown"
-    """`progressive`, `tt`, `bb`, `tb` or `bt` (coded, displayed first; top or bottom), `unknown`."""
+    """`progressive`, `tt`, `bb`, `tb`, `bt` (coded, displayed first; top or bottom) or `unknown`."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
+    codec_tag: str = ""
+    """Four characters by which the container names the codec, `hvc1` for one."""
     side_data_kinds: tuple[str, ...] = ()
     """Kinds of side data on the first frame, as FFmpeg names them."""

@@ -176,8 +176,9 @@ def is_hdr(color: ColorSpec) -> bool:
 def color_for(layout: PlaneLayout, color: ColorSpec) -> ColorSpec:
     """The colour frames of `layout` can be in, nearest to `color`.
 
-    RGB planes are full range with the identity matrix; planes of luma and chroma are not. Chroma
-    of a subsampled picture sits left where nothing is known, as H.264 and HEVC assume.
+    RGB planes are full range with the identity matrix; planes of luma and chroma are not. Where the
+    source has no chroma location, as with 4:4:4, the one is taken that a reader without tags
+    expects: top left for BT.2020, the centre for full range, left otherwise.
     """
     if layout.is_rgb:
         return replace(
@@ -193,7 +194,9 @@ def color_for(layout: PlaneLayout, color: ColorSpec) -> ColorSpec:
     if layout.is_gray or not subsampled:
         return replace(color, chroma_location=ChromaLocation.UNSPECIFIED)
     if color.chroma_location == ChromaLocation.UNSPECIFIED:
-        return replace(color, chroma_location=ChromaLocation.LEFT)
+        wide = color.primaries == Primaries.BT2020 or color.matrix == Matrix.BT2020_NCL
+        usual = ChromaLocation.CENTER if color.full_range else ChromaLocation.LEFT
+        return replace(color, chroma_location=ChromaLocation.TOPLEFT if wide else usual)
     return color
 
 

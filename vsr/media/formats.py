@@ -117,6 +117,16 @@ _LIMITED_BY_STANDARD = frozenset(
     {"h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 )
 
+# Codecs whose standards leave no choice of where the chroma of 4:2:0 sits.
+_LOCATION_BY_STANDARD = {
+    "mpeg1video": ChromaLocation.CENTER,
+    "h261": ChromaLocation.CENTER,
+    "h263": ChromaLocation.CENTER,
+    "theora": ChromaLocation.CENTER,
+    "mpeg2video": ChromaLocation.LEFT,
+    "dvvideo": ChromaLocation.TOPLEFT,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
@@ -352,9 +362,8 @@ def read_color(frame: VideoFrame, plan: PixelFormat, codec: str) -> ColorSpec:
     layout = plan.layout
     if layout.is_rgb:
         matrix = Matrix.RGB
-    elif matrix == Matrix.RGB:
-        # An identity matrix cannot be meant where planes hold luma and chroma.
-        matrix = Matrix.UNSPECIFIED
+    # An identity matrix where planes hold luma and chroma is passed on as well: whoever fills the
+    # gaps says that it cannot be meant.
     tagged = int(frame.color_range)
     if tagged == _AV_RANGE_FULL or plan.is_full_range:
         full = True
@@ -367,8 +376,14 @@ def read_color(frame: VideoFrame, plan: PixelFormat, codec: str) -> ColorSpec:
         transfer=Transfer(_known(Transfer, int(frame.color_trc))),
         matrix=Matrix(_known(Matrix, matrix)),
         full_range=full,
-        # Only newer versions of av tell where chroma sits.
-        chroma_location=ChromaLocation(
-            _known(ChromaLocation, int(getattr(frame, "chroma_location", 0)))
-        ),
+        chroma_location=_chroma_location(frame, layout, codec),
     )
+
+
+def _chroma_location(frame: VideoFrame, layout: PlaneLayout, codec: str) -> ChromaLocation:
+    """Where chroma sits: as the frame says, which only newer versions of av tell, or its codec."""
+    told = ChromaLocation(_known(ChromaLocation, int(getattr(frame, "chroma_location", 0))))
+    if told is not ChromaLocation.UNSPECIFIED or layout.is_rgb or layout.is_gray:
+        return told
+    is_420 = (layout.log2_chroma_w, layout.log2_chroma_h) == (1, 1)
+    return _LOCATION_BY_STANDARD.get(codec, told) if is_420 else told

@@ -259,6 +259,7 @@ def _video_info(
         field_order=order,
         mastering_display=read_mastering_display(mastering) if mastering else None,
         content_light=read_content_light(light) if light else None,
+        codec_tag=str(context.codec_tag).rstrip("\0 "),
         side_data_kinds=tuple(sorted(side_data)),
     )
 

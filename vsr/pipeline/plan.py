@@ -24,6 +24,7 @@ from vsr.engine.geometry import Geometry
 from vsr.errors import OpenError
 from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
 from vsr.media.damage import DamageEvent
+from vsr.media.dolby import refuse_dolby_vision
 from vsr.media.inventory import all_losses
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.settings import EncoderSettings, frame_multiple
@@ -274,9 +275,11 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
     container = choose_container(output, config)
     video = info.video
     # Here, because a bad source should be refused before torch has been loaded.
-    from vsr.color import complete
+    from vsr.color import check_convertible, complete
 
+    refuse_dolby_vision(video)
     color_in, guesses = complete(video.color, video.width, video.height, video.layout)
+    check_convertible(color_in, video.layout)
     shape = _plan_geometry(config, video, color_in, container)
     model, compute, notes = _plan_model(config, shape)
     width, height = shape.geometry.width, shape.geometry.height
