@@ -81,8 +81,16 @@ context = av.CodecContext.create(given["codec"], "w")
 context.width, context.height = given["size"]
 context.pix_fmt = given["pixel_format"]
 context.time_base = Fraction(1, 25)
+context.thread_count = given["threads"]
 context.options = given["options"]
 context.open()
+for pts in range(3):
+    frame = av.VideoFrame(context.width, context.height, context.pix_fmt)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    frame.pts = pts
+    context.encode(frame)
+context.encode(None)
 """
 _TRIAL_SECONDS = 60
 
@@ -134,25 +142,31 @@ def merge_options(
     return merged
 
 
-def try_parameters(
-    encoder: str, options: Mapping[str, str], pixel_format: str, size: tuple[int, int]
+def try_options(
+    encoder: str,
+    options: Mapping[str, str],
+    pixel_format: str,
+    size: tuple[int, int],
+    threads: int,
 ) -> None:
-    """Let the encoder's library read its parameter list once, and raise what it only warns of.
+    """Let the encoder work with these options once, where a crash of its library does no harm.
 
     Args:
         encoder: FFmpeg's name.
         options: all of them.
         pixel_format: FFmpeg's name.
         size: width and height of the pictures.
+        threads: of the encoder.
 
     Raises:
-        ConfigError: the library does not know a parameter, or refuses its value.
+        ConfigError: the library does not know a parameter, refuses its value or ends with it.
     """
     given = {
         "codec": encoder,
         "options": dict(options),
         "pixel_format": pixel_format,
         "size": size,
+        "threads": threads,
     }
     try:
         trial = subprocess.run(
@@ -168,6 +182,11 @@ def try_parameters(
         if _COMPLAINT.search(line):
             said = line.partition("] ")[2] or line
             raise ConfigError(f"{encoder} refuses its parameters: {said.rstrip('.')}")
+    if trial.returncode < 0:
+        raise ConfigError(
+            f"{encoder} crashes with these options (signal {-trial.returncode})",
+            hint="leave out the one that it cannot bear",
+        )
     if trial.returncode != 0:
         raise ConfigError(
             f"{encoder} refuses its options: {lines[-1] if lines else 'it ended without a word'}"

@@ -23,6 +23,7 @@ from vsr.frame import (
     ColorSpec,
     ContentLight,
     MasteringDisplay,
+    Matrix,
     PlaneLayout,
     VideoInfo,
 )
@@ -41,7 +42,7 @@ from vsr.media.codecs import (
     validate_options,
 )
 from vsr.media.codecs import same_codec as codec_of_source
-from vsr.media.options import PARAMS, merge_options, try_parameters
+from vsr.media.options import merge_options, try_options
 
 _MAX_RATE = Fraction(240)
 _FALLBACK_RATE = Fraction(25)
@@ -145,11 +146,16 @@ def resolve_settings(
     # An absurd average (a file of one frame, a 90 kHz guess) would mislead rate control.
     rate = rate if 1 <= rate <= _MAX_RATE else _FALLBACK_RATE
     notes, losses = _compare_layouts(traits, info.layout, layout)
+    fitting = color_for(layout, color)
+    if traits.encoder == "dnxhd" and not layout.is_rgb and fitting.matrix != Matrix.BT709:
+        # Its header, which readers believe before the container's tag, says BT.709 whatever is set.
+        notes.append(f"Matrix {fitting.matrix.name} becomes BT709: DNxHR is read with no other.")
+        fitting = replace(fitting, matrix=Matrix.BT709)
     settings = EncoderSettings(
         codec=traits.encoder,
         pixel_format=pixel_format,
         layout=layout,
-        color=color_for(layout, color),
+        color=fitting,
         width=width,
         height=height,
         time_base=info.time_base,
@@ -167,8 +173,7 @@ def resolve_settings(
     chosen = _encoder_options(traits, settings, crf, encoder_preset)
     if options:
         chosen = merge_options(traits.encoder, chosen, options)
-        if PARAMS.get(traits.encoder) in options:
-            try_parameters(traits.encoder, chosen, pixel_format, (width, height))
+        try_options(traits.encoder, chosen, pixel_format, (width, height), threads)
     if (info.mastering_display or info.content_light) and traits.is_intra:
         losses.append(f"mastering display and content light ({traits.user_name} has no field)")
     settings = settings.model_copy(
