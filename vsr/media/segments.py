@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -29,6 +29,7 @@ from vsr.media.matroska import TrackPatch, display_size, patch_tracks, reserve
 from vsr.media.probe import AV_ERRORS, MediaInfo, open_input
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
+from vsr.media.stretches import Stretch, cut_chapters
 from vsr.media.tags import container_tags
 from vsr.media.timing import (
     MILLISECOND,
@@ -79,6 +80,7 @@ def join_segments(
     output: Path,
     container: str,
     metadata: Mapping[str, str],
+    stretches: Sequence[Stretch] = (),
 ) -> JoinSummary:
     """Write the film: pictures from segments, everything else from the source.
 
@@ -96,6 +98,7 @@ def join_segments(
         output: written whatever its name ends in, and overwritten; removed again on an error.
         container: `mkv`, `mp4` or `mov`.
         metadata: further tags of the file; they win over the source's.
+        stretches: of the source that are taken, `pts` being those of the result; empty for all.
 
     Raises:
         EncodeError: the segments do not hold the frames that `pts` tells of, or pts do not rise.
@@ -114,12 +117,15 @@ def join_segments(
             video = _add_video(writer, segments[0], film, settings, info, plan, rate)
             tracks = add_tracks(writer, reader, info, plan)
             notes: list[str] = []
+            if stretches:
+                info = replace(info, chapters=tuple(cut_chapters(info.chapters, stretches)))
             _describe(writer, info, plan, metadata, notes)
             if container == "mkv":
                 title = video.metadata.get("title", "")
                 video.metadata["title"] = reserve(title, 1 + len(tracks))
             writer.start_encoding()
-            _write(writer, video, film, reader, tracks)
+            others = read_packets(reader, tracks, stretches)
+            _write(writer, video, film, others, has_drivers=any(t.is_driver for t in tracks))
             video_number = video.index + 1
         if container == "mkv":
             patch_tracks(output, _patches(tracks, settings, video_number))
@@ -291,14 +297,14 @@ def _write(
     writer: OutputContainer,
     video: VideoStream,
     film: _Film,
-    reader: InputContainer,
-    tracks: list[Track],
+    others: Iterator[tuple[Track, Packet[Stream]]],
+    *,
+    has_drivers: bool,
 ) -> None:
     """Mux all packets, the film's and the others', in order of time."""
     pictures = _pictures(film, video)
     pending = next(pictures, None)
-    has_drivers = any(track.is_driver for track in tracks)
-    for track, packet in read_packets(reader, tracks):
+    for track, packet in others:
         if track.is_driver or not has_drivers:
             time = cast(int, packet.dts) * float(time_base_of(track.target))
             while pending is not None and cast(int, pending.dts) * float(film.time_base) <= time:

@@ -20,6 +20,13 @@ def rescale(value: int, source: Fraction, target: Fraction) -> int:
     return quotient if numerator >= 0 else -quotient
 
 
+def round_away(value: Fraction) -> int:
+    """To nearest, halves away from zero, as FFmpeg rounds timestamps."""
+    quotient, rest = divmod(abs(value.numerator), value.denominator)
+    quotient += 2 * rest >= value.denominator
+    return quotient if value >= 0 else -quotient
+
+
 def decode_times(order: Sequence[int], pts: Sequence[int]) -> list[int]:
     """dts of packets in decode order, from the pts of all frames.
 

@@ -6,7 +6,7 @@ stays constant whatever the length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,8 @@ from vsr.media.convert import AudioConverter, Converter, SubtitleConverter
 from vsr.media.matroska import writes_codec_delay
 from vsr.media.probe import MediaInfo, StreamInfo, open_input
 from vsr.media.streams import StreamPlan, cover_name
-from vsr.media.timing import MILLISECOND, rescale
+from vsr.media.stretches import Stretch, find_stretch
+from vsr.media.timing import MILLISECOND, round_away
 
 
 @dataclass(slots=True)
@@ -122,9 +123,15 @@ def _read_cover(path: Path, index: int) -> bytes:
 
 
 def read_packets(
-    reader: InputContainer, tracks: list[Track]
+    reader: InputContainer, tracks: list[Track], stretches: Sequence[Stretch] = ()
 ) -> Iterator[tuple[Track, Packet[Stream]]]:
-    """Packets of all other streams, in the order of the source, ready to be muxed."""
+    """Packets of all other streams, in the order of the source, ready to be muxed.
+
+    Args:
+        reader: the source.
+        tracks: where its streams go.
+        stretches: what is taken of it, and where that goes; empty for all.
+    """
     by_index = {track.index: track for track in tracks}
     for stream in reader.streams:
         # The demuxer then skips the source's pictures without reading them.
@@ -134,19 +141,36 @@ def read_packets(
         track = by_index.get(packet.stream_index)
         if track is None or not packet.size:
             continue
-        if track.converter is None:
-            yield track, _fit(packet, track)
-            continue
-        for converted in track.converter.convert(packet):
-            yield track, _fit(converted, track)
-    for track in tracks:
+        ready: Iterable[Packet[Stream]] = (packet,)
         if track.converter is not None:
-            for converted in track.converter.flush():
-                yield track, _fit(converted, track)
+            ready = track.converter.convert(packet)
+        for one in ready:
+            stretch = _stretch_of(one, track, stretches)
+            if stretch is not None:
+                yield track, _fit(one, track, stretch)
+    for track in tracks:
+        for one in track.converter.flush() if track.converter is not None else ():
+            stretch = _stretch_of(one, track, stretches)
+            if stretch is not None:
+                yield track, _fit(one, track, stretch)
 
 
-def _fit(packet: Packet[Stream], track: Track) -> Packet[Stream]:
-    """Put a packet into the result's stream and time base.
+_WHOLE = Stretch(start=None, end=None, shift=Fraction(0))
+
+
+def _stretch_of(
+    packet: Packet[Stream], track: Track, stretches: Sequence[Stretch]
+) -> Stretch | None:
+    """The stretch that a packet belongs to; None when it is left out."""
+    time = packet.pts if packet.pts is not None else packet.dts
+    # Cover art belongs to the film, not to a moment of it.
+    if not stretches or time is None or track.target.type == "video":
+        return _WHOLE
+    return find_stretch(time * track.time_base, stretches)
+
+
+def _fit(packet: Packet[Stream], track: Track, stretch: Stretch) -> Packet[Stream]:
+    """Put a packet into the result's stream and time base, moved with its stretch.
 
     Timestamps that are missing or do not rise would end the whole file; they are moved by the
     least that helps, and counted.
@@ -160,9 +184,11 @@ def _fit(packet: Packet[Stream], track: Track) -> Packet[Stream]:
         # Cover art has no time, and needs none.
         is_repaired = track.target.type != "video"
     else:
-        new_dts, new_pts = (rescale(t, track.time_base, target) for t in (dts, pts))
+        new_dts, new_pts = (
+            round_away((t * track.time_base + stretch.shift) / target) for t in (dts, pts)
+        )
         if track.may_delay:
-            delay = _delay(track, pts, new_pts)
+            delay = _delay(track, pts * track.time_base + stretch.shift, new_pts)
             new_dts, new_pts = new_dts + delay, new_pts + delay
     is_subtitle = track.target.type == "subtitle"
     if track.last_dts is not None and new_dts + is_subtitle <= track.last_dts:
@@ -171,7 +197,10 @@ def _fit(packet: Packet[Stream], track: Track) -> Packet[Stream]:
     if new_pts < new_dts:
         new_pts = new_dts
         is_repaired = True
-    duration = rescale(packet.duration or 0, track.time_base, target)
+    length = (packet.duration or 0) * track.time_base
+    if is_subtitle and stretch.end is not None and pts is not None:
+        length = min(length, stretch.end - pts * track.time_base)
+    duration = round_away(length / target)
     packet.stream = track.target
     packet.time_base = target
     packet.pts, packet.dts, packet.duration = new_pts, new_dts, duration
@@ -182,14 +211,14 @@ def _fit(packet: Packet[Stream], track: Track) -> Packet[Stream]:
     return packet
 
 
-def _delay(track: Track, pts: int, rounded: int) -> int:
+def _delay(track: Track, time: Fraction, rounded: int) -> int:
     """Ticks to add to an audio track of mkv: as much as it begins before 0, from its first packet.
 
     The same amount, as the track's codec delay, is subtracted again by who reads the file.
     """
     if track.delay is None:
         track.delay = max(0, -rounded)
-        track.delay_ns = round(max(0, -pts) * track.time_base * 1_000_000_000)
+        track.delay_ns = round(max(Fraction(0), -time) * 1_000_000_000)
     return track.delay
 
 

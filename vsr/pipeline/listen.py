@@ -39,6 +39,7 @@ def scan_and_listen(
     decode_threads: int,
     deinterlace: DeinterlaceMode = "auto",
     on_frame: Callable[[int], None] | None = None,
+    end_pts: int | None = None,
 ) -> Scan:
     """`scan` in a child, with the decoder's messages among the damage.
 
@@ -47,7 +48,11 @@ def scan_and_listen(
     Raises:
         MediaError: as `scan`; DecodeError also when the child died.
     """
-    wanted: dict[str, Any] = {"decode_threads": decode_threads, "deinterlace": deinterlace}
+    wanted: dict[str, Any] = {
+        "decode_threads": decode_threads,
+        "deinterlace": deinterlace,
+        "end_pts": end_pts,
+    }
     child = _start()
     if child is None:
         return scan(source, info, on_frame=on_frame, **wanted)

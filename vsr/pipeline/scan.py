@@ -89,6 +89,7 @@ def scan(
     deinterlace: DeinterlaceMode = "auto",
     on_frame: Callable[[int], None] | None = None,
     log: StderrLog | None = None,
+    end_pts: int | None = None,
 ) -> Scan:
     """Decode the whole video stream of `source`, keeping nothing but what the plan needs.
 
@@ -102,14 +103,15 @@ def scan(
         deinterlace: what is wanted of interlaced material.
         on_frame: called with the number of frames read so far.
         log: what FFmpeg says; None where nobody listens.
+        end_pts: first time, in the source's ticks, not wanted any more; None reads to the end.
 
     Raises:
         DecodeError: no frame could be decoded.
         UnsupportedVideoError: the picture's size or format changes in mid-stream.
     """
-    found = _read(source, info, decode_threads, deinterlace, on_frame, log)
+    found = _read(source, info, decode_threads, deinterlace, on_frame, log, end_pts)
     if found.is_damaged and decode_threads > 1:
-        found = _read(source, info, 1, deinterlace, on_frame, log)
+        found = _read(source, info, 1, deinterlace, on_frame, log, end_pts)
     if not found.pts:
         raise DecodeError(f"No picture of {source} could be decoded.", hint="the file is damaged")
     missing = found.missing(info)
@@ -127,6 +129,7 @@ class _Pass:
 
     def __init__(self, watch: FieldWatch | None, log: StderrLog | None, threads: int) -> None:
         self.threads = threads
+        self.end_pts: int | None = None
         self.pts: list[int] = []
         self.durations: list[int] = []
         self.corrupt: set[int] = set()
@@ -171,9 +174,9 @@ class _Pass:
         troubles = [e.start_pts for e in self.events if e.kind in PICTURE_DAMAGE]
         troubles += [pts for pts, _ in self.messages]
         first = min((pts for pts in troubles if pts is not None), default=None)
-        return find_missing(
-            self.packets, self.pts, first_trouble=first, tick_s=float(info.time_base)
-        )
+        end = self.end_pts
+        packets = [pts for pts in self.packets if end is None or pts < end]
+        return find_missing(packets, self.pts, first_trouble=first, tick_s=float(info.time_base))
 
 
 def _read(
@@ -183,13 +186,15 @@ def _read(
     deinterlace: DeinterlaceMode,
     on_frame: Callable[[int], None] | None,
     log: StderrLog | None,
+    end_pts: int | None,
 ) -> _Pass:
     watch = FieldWatch(info) if deinterlace != "off" and FieldWatch.suits(info) else None
     if log is not None:
         log.poll()
     found = _Pass(watch, log, threads)
     detector = CutDetector()
-    film = Film(source, info, threads=threads, watcher=found)
+    found.end_pts = end_pts
+    film = Film(source, info, threads=threads, watcher=found, end_pts=end_pts)
     for frame in film.frames():
         found.pts.append(frame.pts)
         found.durations.append(frame.duration)
@@ -230,7 +235,7 @@ def _declare(
         sources = [rank for rank in sources for _ in range(2)]
         durations = [ticks for ticks in durations for _ in range(2)]
     elif plan.action == "ivtc":
-        pts, durations, cuts, ranks = _film_times(source, info, found.threads, plan, missing)
+        pts, durations, cuts, ranks = _film_times(source, info, found, plan, missing)
         sources = [sources[rank] for rank in ranks]
     return Scan(
         timeline=Timeline.from_frames(pts, durations),
@@ -253,13 +258,20 @@ def _recount(plan: InterlacePlan, sources: Sequence[int]) -> InterlacePlan:
 
 
 def _film_times(
-    source: Path, info: VideoInfo, threads: int, plan: InterlacePlan, missing: tuple[int, ...]
+    source: Path, info: VideoInfo, found: _Pass, plan: InterlacePlan, missing: tuple[int, ...]
 ) -> tuple[list[int], list[int], tuple[int, ...], list[int]]:
     """Times, cuts and origins of frames that only the filter itself can count."""
     pts: list[int] = []
     durations: list[int] = []
     detector = CutDetector()
-    film = Film(source, info, threads=threads, interlace=plan, concealed=missing)
+    film = Film(
+        source,
+        info,
+        threads=found.threads,
+        interlace=plan,
+        concealed=missing,
+        end_pts=found.end_pts,
+    )
     for frame in film.frames():
         pts.append(frame.pts)
         durations.append(frame.duration)
