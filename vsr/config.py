@@ -80,6 +80,9 @@ class UpscaleConfig(FrozenConfig):
     """Interlaced film: `auto` makes it progressive (`bwdif`) where flags and pictures say so;
     `keep` passes fields as they are, `off` does so unexamined; `bob` makes a frame of each field;
     `ivtc` undoes a 3:2 pulldown."""
+    frame_rate: str | None = Field(default=None, pattern=r"^[\d./]+$")
+    """Of an image sequence, whose pictures do not say how fast they follow: `24`, `23.976`,
+    `24000/1001`. None: 24."""
     max_damage: str | int | float = "50%"
     """Damaged pictures that are borne, as a count (`12`) or a share (`0.05`, `5%`); with more, the
     result is rejected."""

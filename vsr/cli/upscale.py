@@ -44,6 +44,7 @@ PERCENT_PER_LINE = 10
     type=click.Choice(["auto", "keep", "off", "bwdif", "bob", "ivtc"]),
     help="What becomes of interlaced pictures.  [default: auto]",
 )
+@click.option("--frame-rate", metavar="RATE", help="Of an image sequence.  [default: 24]")
 @click.option(
     "--max-damage",
     metavar="SHARE|COUNT",

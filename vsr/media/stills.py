@@ -28,8 +28,9 @@ SUFFIXES: dict[str, Kind] = {
     ".exr": "exr",
 }
 """Picture kinds by lower-case suffix."""
+KINDS: dict[str, Kind] = {kind: kind for kind in SUFFIXES.values()}
 CONTAINER = "pictures"
-"""What `MediaInfo.container` and a plan say in place of a container's name."""
+"""What `MediaInfo.container` says of a sequence; a plan's container is the kind of picture."""
 DEFAULT_RATE = Fraction(24)
 _MAX_RATE = Fraction(1000)
 _MAX_PADDING = 12

@@ -14,6 +14,8 @@ from vsr.media.codecs import same_codec as codec_of_source
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.selection import Selection, film_index, parse_map
 from vsr.media.settings import EncoderSettings, resolve_settings
+from vsr.media.stills import KINDS
+from vsr.media.stills_write import picture_settings
 from vsr.media.streams import StreamPlan, plan_streams
 from vsr.media.y4m import CONTAINER as RAW
 from vsr.media.y4m import y4m_settings, y4m_streams
@@ -199,6 +201,17 @@ def encoder_settings(
     Raises:
         ConfigError: a name, value or option that the encoder or the container does not take.
     """
+    if container in KINDS:
+        _refuse_codec_wishes(config, f"{container} pictures leave nothing to choose")
+        return picture_settings(
+            KINDS[container],
+            info=info,
+            color=color,
+            width=width,
+            height=height,
+            threads=threads,
+            sample_aspect_ratio=sample_aspect_ratio,
+        )
     if container != RAW:
         return resolve_settings(
             codec=config.codec,
@@ -215,6 +228,13 @@ def encoder_settings(
             options=config.encoder_options,
             same_codec=config.same_codec,
         )
+    _refuse_codec_wishes(config, "y4m holds raw pictures")
+    if config.rotate == "bake":
+        info = replace(info, display_matrix=None)
+    return y4m_settings(info, color, width, height, sample_aspect_ratio)
+
+
+def _refuse_codec_wishes(config: UpscaleConfig, why: str) -> None:
     given = {
         "codec": config.codec,
         "profile": config.profile,
@@ -225,7 +245,4 @@ def encoder_settings(
     }
     for name, value in given.items():
         if value is not None:
-            raise ConfigError(f"y4m holds raw pictures, so {name} {value} has no meaning")
-    if config.rotate == "bake":
-        info = replace(info, display_matrix=None)
-    return y4m_settings(info, color, width, height, sample_aspect_ratio)
+            raise ConfigError(f"{why}, so {name} {value} has no meaning")

@@ -28,13 +28,23 @@ from vsr.media.dolby import refuse_dolby_vision
 from vsr.media.inventory import all_losses
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.settings import EncoderSettings, frame_multiple
+from vsr.media.stills import KINDS
 from vsr.media.streams import StreamPlan
 from vsr.pipeline.container import choose_container as choose_container
 from vsr.pipeline.container import encoder_settings, refuse_losses, streams_for
 from vsr.pipeline.declared import Declared
-from vsr.pipeline.geometry import GeometryPlan, plan_geometry
+from vsr.pipeline.excerpt import Part, last_end, moved_pts, take, wishes
+from vsr.pipeline.geometry import GeometryPlan, change_notes, plan_geometry
 from vsr.pipeline.interlace import InterlacePlan
 from vsr.pipeline.listen import scan_and_listen
+from vsr.pipeline.pictures import (
+    Pictures,
+    add_curves,
+    digest_pictures,
+    picture_losses,
+    picture_streams,
+    scan_pictures,
+)
 from vsr.pipeline.retime import damage_limit, declare, retimed
 from vsr.pipeline.timeline import Timeline
 
@@ -118,6 +128,8 @@ class Plan(_Frozen):
     container: str
     streams: StreamPlan
     segments: tuple[Segment, ...]
+    parts: tuple[Part, ...] = ()
+    """What is taken of the source; empty for all of it."""
     declared: Declared = Declared()
     """What the result will lack or have changed on purpose; its check holds it to that."""
     provenance: bool = True
@@ -134,10 +146,17 @@ class Plan(_Frozen):
     """What is done to fields."""
     concealed: tuple[int, ...] = ()
     """Times of lost pictures that repeat the one before, in the source's ticks."""
+    pictures: Pictures = Pictures()
+    """Image sequences that are source or result, and the curves around the model."""
 
     @property
     def num_frames(self) -> int:
         return sum(segment.num_frames for segment in self.segments)
+
+    def result_pts(self) -> list[int]:
+        """Of every frame on the result's clock, in the encoder's time base."""
+        pts = [time for segment in self.segments for time in segment.timeline.pts()]
+        return moved_pts(self.parts, pts)
 
     def digest(self) -> str:
         """SHA-256 of all that can change a byte; where the source lies and its date cannot."""
@@ -152,6 +171,7 @@ class Plan(_Frozen):
                 "damage": True,
                 "num_damaged": True,
                 "interlace": {"asked", "reason"},
+                "pictures": {"source": {"folder"}, "target": {"folder"}},
             }
         )
         return hashlib.sha256(text.encode()).hexdigest()
@@ -186,6 +206,7 @@ def make_plan(
     *,
     info: MediaInfo | None = None,
     on_frame: Callable[[int], None] | None = None,
+    pictures: Pictures | None = None,
 ) -> Plan:
     """Decide everything about a run; reads the whole source once, to find shots and times.
 
@@ -195,6 +216,7 @@ def make_plan(
         config: what is asked for.
         info: the source, if it was probed already.
         on_frame: called while scanning with the number of frames read so far.
+        pictures: image sequences among source and result, if any.
 
     Raises:
         LossRefusedError: `strict` was asked for, and the result would lack something.
@@ -205,19 +227,29 @@ def make_plan(
     """
     info = info or probe(source)
     video = info.video
-    decided = outline(info, output, config)
+    decided = outline(info, output, config, pictures)
+    sequence = decided.pictures.source
     damage_limit(config.max_damage, 1)
-    found = scan_and_listen(
-        source,
-        video,
-        decode_threads=config.threads or decoder_threads(video.height),
-        deinterlace=config.deinterlace,
-        on_frame=on_frame,
-    )
+    asked = wishes(config, info)
+    decode_threads = config.threads or decoder_threads(video.height)
+    if sequence is not None:
+        found = scan_pictures(sequence, video, decode_threads=decode_threads, on_frame=on_frame)
+    else:
+        found = scan_and_listen(
+            source,
+            video,
+            decode_threads=decode_threads,
+            deinterlace=config.deinterlace,
+            on_frame=on_frame,
+            end_pts=last_end(asked, info),
+        )
+    encoder = retimed(decided.encoder, found)
+    declared = declare(Declared(picture=decided.shape.declared), found, video)
+    taken = take(asked, found, declared, info)
     return Plan(
         versions=_versions(),
         source_path=source.absolute(),
-        source=digest_source(source),
+        source=digest_source(source) if sequence is None else digest_pictures(sequence),
         video=video,
         decode_threads=found.decode_threads,
         layout_in=video.layout,
@@ -226,18 +258,20 @@ def make_plan(
         scale=decided.scale,
         geometry=decided.shape.geometry,
         compute=decided.compute,
-        encoder=retimed(decided.encoder, found),
+        encoder=encoder,
         container=decided.container,
         streams=decided.streams,
         provenance=config.provenance,
-        declared=declare(Declared(picture=decided.shape.declared), found, video),
-        segments=(Segment(index=0, first_frame=0, timeline=found.timeline, cuts=found.cuts),),
+        declared=taken.declared,
+        segments=(Segment(index=0, first_frame=0, timeline=taken.timeline, cuts=taken.cuts),),
+        parts=taken.parts,
         queue_frames=config.engine.queue_frames,
-        notes=(*decided.notes, *found.notes),
+        notes=(*decided.notes, *found.notes, *change_notes(found.events), *taken.notes),
         damage=found.events,
         num_damaged=found.num_damaged,
         interlace=found.interlace,
         concealed=found.concealed,
+        pictures=decided.pictures,
     )
 
 
@@ -256,6 +290,7 @@ class Outline:
     """What the result will lack of the source."""
     notes: tuple[str, ...]
     """As in the plan."""
+    pictures: Pictures
 
     @property
     def scale(self) -> int | float:
@@ -263,7 +298,9 @@ class Outline:
         return _plain(self.shape.scale)
 
 
-def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
+def outline(
+    info: MediaInfo, output: Path, config: UpscaleConfig, pictures: Pictures | None = None
+) -> Outline:
     """Decide what can be decided without reading frames: a matter of a second.
 
     Raises:
@@ -272,7 +309,8 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
         ModelError: the model cannot be used.
         DeviceError: the device is not there.
     """
-    container = choose_container(output, config)
+    pictures, curve_notes = add_curves(pictures or Pictures(), info.video)
+    container = pictures.container or choose_container(output, config)
     video = info.video
     # Here, because a bad source should be refused before torch has been loaded.
     from vsr.color import check_convertible, complete
@@ -286,15 +324,15 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
     encoder = encoder_settings(
         config,
         info=video,
-        color=color_in,
+        color=pictures.color_out(color_in),
         width=width,
         height=height,
         threads=config.threads or encoder_threads(height),
         container=container,
         sample_aspect_ratio=shape.geometry.sample_aspect_ratio,
     )
-    streams = streams_for(info, container, config)
-    losses = all_losses(info, streams, encoder)
+    streams = picture_streams(info, container) or streams_for(info, container, config)
+    losses = (*all_losses(info, streams, encoder), *picture_losses(info, pictures))
     if config.strict:
         refuse_losses(losses, container)
     return Outline(
@@ -309,11 +347,13 @@ def outline(info: MediaInfo, output: Path, config: UpscaleConfig) -> Outline:
         notes=(
             *info.warnings,
             *guesses,
+            *curve_notes,
             *shape.notes,
             *encoder.notes,
             *(f"Lost: {loss}." for loss in losses),
             *notes,
         ),
+        pictures=pictures,
     )
 
 
@@ -343,7 +383,7 @@ def _plan_geometry(
         # The name of a file does not say what it holds.
         default_scale = resolve_spec(config.model).scale
     multiple = (1, 1)
-    if container != "y4m":
+    if container != "y4m" and container not in KINDS:
         multiple = frame_multiple(
             codec=config.codec,
             profile=config.profile,

@@ -19,6 +19,7 @@ from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
 from vsr.media.settings import EncoderSettings
 from vsr.pipeline.film import Film
+from vsr.pipeline.pictures import PictureSource
 from vsr.pipeline.plan import Plan, Segment
 from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
@@ -81,7 +82,7 @@ def run_segment(
     path = folder / segment_name(index)
     clock = StageClock()
     shots = _Shots(_make_runner(plan, segment), segment)
-    reader = _Source(plan, segment)
+    reader = (_Source if plan.pictures.source is None else PictureSource)(plan, segment)
     with open_encoder(path, plan.encoder) as encoder:
         num_written = 0
 
@@ -138,6 +139,8 @@ def _make_runner(plan: Plan, segment: Segment) -> Runner:
         first_index=segment.first_frame,
         geometry=plan.geometry,
         source=plan.video,
+        curve_in=plan.pictures.curve_in,
+        curve_out=plan.pictures.curve_out,
     )
 
 
@@ -162,6 +165,10 @@ class _Source:
             concealed=plan.concealed,
         )
         for frame in film.frames():
+            if plan.parts and num_read == len(expected):
+                break
+            if plan.parts and frame.pts < expected[num_read]:
+                continue
             if num_read >= len(expected) or frame.pts != expected[num_read]:
                 raise _changed(plan, num_read)
             num_read += 1

@@ -29,6 +29,7 @@ from vsr.pipeline.check import CheckResult, check
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
 from vsr.pipeline.declared import TAG as DECLARED_TAG
 from vsr.pipeline.declared import Declared
+from vsr.pipeline.pictures import find_pictures
 from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
@@ -103,10 +104,11 @@ def upscale(
     """Enlarge a film.
 
     Args:
-        source: a video file.
+        source: a video file, a folder of numbered pictures, or a pattern such as `a.%05d.dpx`.
         output: name of the result, ending in .mkv, .mp4 or .mov unless the container is given; raw
-            pictures go to a name that ends in .y4m, or to stdout for `-`. Under `container="auto"`
-            the result may get another suffix: see `UpscaleResult.result`.
+            pictures go to a name that ends in .y4m, or to stdout for `-`; numbered pictures to a
+            pattern, or from pictures to a folder, where they keep their names. Under
+            `container="auto"` the result may get another suffix: see `UpscaleResult.result`.
         config: what is asked for; None takes the defaults.
         progress: called often, from several threads but never from two at once.
 
@@ -125,6 +127,11 @@ def upscale(
     source, output = Path(source), Path(output)
     config = config or UpscaleConfig()
     tell = progress or (lambda _: None)
+    pictures = find_pictures(source, output, config)
+    if pictures.is_used:
+        from vsr.pipeline.upscale_pictures import upscale_pictures
+
+        return upscale_pictures(source, output, config, pictures, progress=progress)
     if choose_container(output, config) == RAW:
         # Here, because it builds on this module.
         from vsr.pipeline.raw import upscale_raw
@@ -162,7 +169,7 @@ def upscale(
         clock.end("check")
         if not proof.ok:
             reject(joined, output, proof)
-        result_sha256 = _sha256(joined)
+        result_sha256 = sha256_of(joined)
         take_name(joined, output, overwrite=config.overwrite)
     return report(source, output, plan, info, segment, clock, started, proof, result_sha256)
 
@@ -236,7 +243,7 @@ def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Pa
     joined = folder / f"joined.{plan.container}.part"
     join_segments(
         [segment.path for segment in segments],
-        [pts for part in plan.segments for pts in part.timeline.pts()],
+        plan.result_pts(),
         [ticks for part in plan.segments for ticks in part.timeline.durations()],
         source=plan.source_path,
         info=_as_shown(info, plan),
@@ -244,6 +251,7 @@ def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Pa
         settings=plan.encoder,
         output=joined,
         container=plan.container,
+        stretches=[part.stretch for part in plan.parts],
         metadata=_provenance(plan),
     )
     return joined
@@ -402,7 +410,7 @@ def reject(joined: Path, output: Path, proof: CheckResult) -> None:
     )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
