@@ -141,7 +141,11 @@ def _check_color(old: VideoInfo, new: VideoInfo, film_tags: tuple[int, int, int,
         notes.append("RGB became YUV")
         problems += ["matrix"] if found.matrix in (Matrix.RGB, Matrix.UNSPECIFIED) else []
     else:
-        problems += ["matrix"] if found.matrix is not wanted.matrix else []
+        is_dnxhr = new.codec == "dnxhd" and found.matrix is Matrix.BT709
+        if is_dnxhr and wanted.matrix is not Matrix.BT709:
+            notes.append("DNxHR is read with no other matrix")
+        elif found.matrix is not wanted.matrix:
+            problems.append("matrix")
         problems += ["range"] if found.full_range is not wanted.full_range else []
     problems += _contradictions(found, film_tags)
     if problems:

@@ -267,13 +267,15 @@ def _provenance(plan: Plan) -> dict[str, str]:
 
 
 def _declared(plan: Plan) -> Declared:
-    """What the plan declares, with the streams that nobody asked for."""
+    """What the plan declares, with the streams that nobody asked for and the film among several."""
     left_out = tuple(
         action.index
         for action in plan.streams.actions
         if action.action == "drop" and action.reason == "not asked for"
     )
-    return plan.declared.model_copy(update={"left_out": left_out})
+    has_other = any(a.kind == "video" and a.action == "drop" for a in plan.streams.actions)
+    film = plan.video.stream_index if has_other else None
+    return plan.declared.model_copy(update={"left_out": left_out, "video_stream": film})
 
 
 def _as_shown(info: MediaInfo, plan: Plan) -> MediaInfo:
