@@ -86,8 +86,10 @@ context.options = given["options"]
 context.open()
 for pts in range(3):
     frame = av.VideoFrame(context.width, context.height, context.pix_fmt)
+    # Codes that are legal in 8 and in 10 bits, and no two blocks alike.
+    codes = bytes(value for k in range(997) for value in (k * 37 % 256, k * (pts + 3) % 4))
     for plane in frame.planes:
-        plane.update(bytes(plane.buffer_size))
+        plane.update((codes * (plane.buffer_size // len(codes) + 1))[: plane.buffer_size])
     frame.pts = pts
     context.encode(frame)
 context.encode(None)
@@ -188,8 +190,11 @@ def try_options(
             hint="leave out the one that it cannot bear",
         )
     if trial.returncode != 0:
+        words = [line.partition("] ")[2] for line in lines if line.startswith("[")]
+        said = words[-1].rstrip(".") if words else "it did not say why"
         raise ConfigError(
-            f"{encoder} refuses its options: {lines[-1] if lines else 'it ended without a word'}"
+            f"{encoder} refused {pixel_format} of {size[0]}x{size[1]} with these options: {said}",
+            hint="see crf, encoder preset, encoder options and size",
         )
 
 
