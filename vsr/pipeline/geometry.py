@@ -7,7 +7,7 @@ side, width and height change places before they are compared with the stored pi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +15,7 @@ from vsr.config import UpscaleConfig, parse_size
 from vsr.engine.geometry import Geometry, Orientation, orientation_of
 from vsr.errors import ConfigError
 from vsr.frame import VideoInfo
+from vsr.media.damage import KIND_PICTURE_CHANGE, DamageEvent
 from vsr.pipeline.declared import DeclaredPicture
 
 MAX_OUTPUT_PIXELS = 16384 * 8704
@@ -85,6 +86,11 @@ def plan_geometry(
     source = _turned(config, video, orientation, matrix)
     box = _box(config, source, notes)
     across, down = _scales(config, source, box, scale)
+    if box is not None and config.fit == "contain":
+        # Within a size that can be held both sides come out alike.
+        width, height = (max(m, side // m * m) for side, m in zip(box, multiple, strict=True))
+        fitting = _scales(config, source, (width, height), scale)
+        across, down = fitting if min(fitting) >= 1 else (across, down)
     if min(across, down) < 1:
         raise ConfigError(
             f"the size asked for is smaller than the source's {video.width}x{video.height}",
@@ -111,6 +117,19 @@ def plan_geometry(
         model_scale=next((s for s in model_scales if s >= max(across, down)), model_scales[-1]),
         declared=declare(geometry, source.width, source.height, is_square=config.par == "square"),
         notes=tuple(notes),
+    )
+
+
+def change_notes(events: Iterable[DamageEvent]) -> tuple[str, ...]:
+    """What becomes of pictures that are of another kind than the film's first, in words."""
+    changes = [event for event in events if event.kind == KIND_PICTURE_CHANGE]
+    if not changes:
+        return ()
+    num = sum(event.count for event in changes)
+    return (
+        f"The picture changes its kind {num} times on the way, first where "
+        f"{changes[0].detail}: all are resampled and converted to what the first makes, those of "
+        "another shape between bars.",
     )
 
 

@@ -164,7 +164,12 @@ def upscale(
         joined = _join(plan, info, [segment], folder)
         clock.end("join")
         tell(Progress("check", 0, plan.num_frames))
-        proof = check(source, joined, plan=plan)
+        proof = check(
+            source,
+            joined,
+            plan=plan,
+            on_frame=lambda done: tell(Progress("check", done, plan.num_frames)),
+        )
         proof = judge_damage(proof, plan.num_damaged, config.max_damage, plan.num_frames)
         clock.end("check")
         if not proof.ok:
