@@ -29,6 +29,7 @@ from vsr.errors import VsrError
 COMMANDS = {
     "upscale": "Make a video larger: the same film, with detail recovered.",
     "probe": "Say what a file holds.",
+    "check": "Prove that a result is the same film as its source, only larger.",
     "models": "List the networks and say what is known of them.",
     "train": "Train a network from a configuration file.",
     "eval": "Score networks by the published protocols.",

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsr.errors import OpenError
 from vsr.media.opening import AV_ERRORS, open_input, reason
 from vsr.media.probe import to_fraction
 
@@ -181,3 +182,20 @@ def bare_payload(codec: str, data: bytes) -> tuple[bytes, str]:
         return data, ""
     header = _ADTS_HEADER_BYTES + (0 if data[1] & 1 else _ADTS_CHECKSUM_BYTES)
     return data[header:], "ADTS headers"
+
+
+def packet_times(path: Path, index: int) -> array[int]:
+    """Timestamps of one stream in order of display, as stored; packets without one left out.
+
+    Raises:
+        OpenError: the file cannot be opened or read to its end.
+    """
+    times = array("q")
+    with open_input(path) as container:
+        try:
+            for packet in container.demux(container.streams[index]):
+                if packet.size and packet.pts is not None:
+                    times.append(packet.pts)
+        except AV_ERRORS as error:
+            raise OpenError(f"{path} could not be read to its end: {reason(error)}.") from error
+    return array("q", sorted(times))

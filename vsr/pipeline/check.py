@@ -16,13 +16,14 @@ from pathlib import Path
 from vsr.color import complete
 from vsr.errors import MediaError, UnsupportedVideoError
 from vsr.frame import ColorSpec, Frame
-from vsr.media.damage import DamageEvent
-from vsr.media.fingerprint import fingerprint
+from vsr.media.damage import TIMESTAMP_TROUBLES, DamageEvent
+from vsr.media.fingerprint import fingerprint, packet_times
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
 from vsr.media.streams import StreamPlan, plan_streams
-from vsr.pipeline.check_picture import check_picture
-from vsr.pipeline.check_streams import Pair, check_streams
+from vsr.pipeline.check_pair import Pair
+from vsr.pipeline.check_shape import check_shape
+from vsr.pipeline.check_streams import check_streams
 from vsr.pipeline.check_time import Clock, check_times
 from vsr.pipeline.declared import Declared, read_declared
 from vsr.pipeline.likeness import (
@@ -80,6 +81,9 @@ def check(
         fingerprint(source, _beside(before), film=before.video.stream_index),
         fingerprint(result, _beside(after), film=after.video.stream_index),
     )
+    if any(event.kind in TIMESTAMP_TROUBLES for event in watched.result_events):
+        # The reader repairs timestamps; here those count that the file holds.
+        watched.after.pts = packet_times(result, after.video.stream_index)
     times, moved = check_times(watched.before, watched.after, after.container, declared)
     pair = Pair(before, after, *contents, streams, declared, moved)
     rows = [
@@ -87,7 +91,7 @@ def check(
         _check_decodes(watched, contents[1].trouble),
         *times,
         *_check_likeness(watched),
-        *check_picture(before, after, contents[1].film_tags, declared, plan),
+        *check_shape(before, after, contents[1].film_tags, declared, plan),
         *_check_captions(watched, after),
         *check_streams(pair),
     ]
@@ -230,7 +234,7 @@ def _check_declared(declared: Declared) -> list[CheckRow]:
 
 def _check_decodes(watched: _Watched, trouble: str) -> CheckRow:
     """Every packet of the result gives a sound picture, and its end is reached."""
-    events = watched.result_events
+    events = [event for event in watched.result_events if event.kind in PICTURE_DAMAGE]
     count = sum(event.count for event in events)
     notes = [f"{event.kind} at pts {event.start_pts}: {event.detail}" for event in events[:3]]
     notes += [text for text in (watched.failure, trouble) if text]

@@ -4,51 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 
 from vsr.errors import MediaError
 from vsr.media.cues import Cue, read_cues
-from vsr.media.fingerprint import Contents, Fingerprint
-from vsr.media.probe import Chapter, MediaInfo, StreamInfo
-from vsr.media.streams import StreamAction, StreamPlan
+from vsr.media.fingerprint import Fingerprint
+from vsr.media.probe import StreamInfo
+from vsr.pipeline.check_labels import check_chapters, check_labels, check_tags
+from vsr.pipeline.check_pair import MAX_DRIFT_S, Pair
 from vsr.pipeline.check_time import Moved
-from vsr.pipeline.declared import Declared
 from vsr.pipeline.verdict import CheckRow, row
-
-MAX_DRIFT_S = Fraction(1, 1000)
-"""By which anything may move against the pictures, on top of half a tick of the source."""
-_WRITTEN_BY_MUXERS = frozenset({"default"})
-"""Dispositions that mp4 and mov set by themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Source and result, and what was meant to be kept."""
-
-    before: MediaInfo
-    after: MediaInfo
-    old: Contents
-    new: Contents
-    plan: StreamPlan
-    declared: Declared
-    moved: Moved
-
-    def kept(self) -> list[tuple[StreamAction, StreamInfo, StreamInfo | None, str]]:
-        """(what was planned, source stream, its result or None, name) of sound and subtitles."""
-        found = []
-        for kind in ("audio", "subtitle"):
-            given = [s for s in self.after.streams if s.kind == kind]
-            wanted = [
-                a for a in self.plan.actions if a.kind == kind and a.action in ("keep", "convert")
-            ]
-            for number, action in enumerate(wanted):
-                result = given[number] if number < len(given) else None
-                source = self.before.streams[action.index]
-                found.append((action, source, result, f"{kind} {number}"))
-        return found
 
 
 def check_streams(pair: Pair) -> list[CheckRow]:
@@ -65,9 +31,9 @@ def check_streams(pair: Pair) -> list[CheckRow]:
         else:
             rows += _check_converted(pair, source, result, name)
     rows += [
-        _check_labels(pair),
-        *_check_chapters(pair),
-        _check_tags(pair),
+        check_labels(pair),
+        check_chapters(pair),
+        check_tags(pair),
         _check_attachments(pair),
     ]
     return rows
@@ -94,8 +60,10 @@ def _check_inventory(pair: Pair) -> CheckRow:
 
 
 def _family(name: str) -> str:
-    """ASS and SSA are one codec under two names."""
-    return name.replace(" ssa", " ass").replace(" srt", " subrip")
+    """One codec under two names, and MPEG sound, whose layer mp4 does not tell."""
+    for other, usual in ((" ssa", " ass"), (" srt", " subrip"), (" mp2", " mp3")):
+        name = name.replace(other, usual)
+    return name
 
 
 def _check_packets(pair: Pair, source: StreamInfo, result: StreamInfo, name: str) -> list[CheckRow]:
@@ -168,8 +136,7 @@ def _check_sync(moved: Moved, a: Fingerprint, b: Fingerprint, name: str) -> Chec
             drifts.append(times[1] - times[0] - moved.at(times[0]))
     if not drifts:
         return row(f"{name} in time", True, "no timestamps", "not compared")
-    # Half a tick of the sound's clock and half a tick of the picture's.
-    allowed = MAX_DRIFT_S + (a.time_base + moved.before.time_base) / 2
+    allowed = MAX_DRIFT_S + max(a.time_base, moved.before.time_base) / 2
     worst = max(drifts, key=abs)
     said = ", ".join(f"{float(d) * 1000:+.3f}" for d in drifts)
     return row(
@@ -255,112 +222,6 @@ def _check_cues(pair: Pair, source: StreamInfo, result: StreamInfo, name: str) -
 
 def _words(cue: Cue) -> str:
     return " ".join(cue.text.split())
-
-
-def _check_labels(pair: Pair) -> CheckRow:
-    """Languages, titles, other tags and dispositions of the kept streams and of the film."""
-    film = pair.before.video.stream_index
-    places = [
-        ("film", pair.before.streams[film], pair.after.streams[pair.after.video.stream_index])
-    ]
-    places += [(name, a, b) for _, a, b, name in pair.kept() if b is not None]
-    problems, notes, said = [], [], []
-    num_tags = 0
-    for name, source, result in places:
-        wanted = pair.plan.stream_metadata.get(source.index, {})
-        num_tags += len(wanted)
-        problems += [f"{name}: {text}" for text in _tag_problems(wanted, result.metadata)]
-        lost = {
-            text.partition(" of ")[0]
-            for text in pair.plan.dropped_dispositions
-            if text.endswith(f" {source.index}")
-        }
-        missing = source.disposition - result.disposition - lost
-        extra = result.disposition - source.disposition
-        if pair.plan.container != "mkv":
-            extra -= _WRITTEN_BY_MUXERS
-        problems += [f"{name}: no longer {flag}" for flag in sorted(missing)]
-        problems += [f"{name}: now {flag}" for flag in sorted(extra)]
-        said.append(f"{result.language or 'und'} {result.title or ''}".strip())
-    notes += [f"lost {text}" for text in pair.plan.dropped_dispositions]
-    notes += [f"lost {text}" for text in pair.plan.dropped_tags if " of " in text]
-    return row(
-        "labels of streams",
-        not problems,
-        f"{num_tags} tags",
-        ", ".join(said),
-        "; ".join(problems + notes),
-    )
-
-
-def _tag_problems(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """What is missing or other, in words."""
-    given = {key.lower(): value for key, value in found.items()}
-    if "name" in given:
-        given.setdefault("title", given["name"])
-    problems = []
-    for key, value in wanted.items():
-        name = key.lower()
-        if name == "language" and value in ("und", "") and given.get(name, "und") == "und":
-            continue
-        seen = given.get(name)
-        if seen is None:
-            problems.append(f"{key} is missing")
-        elif not _same_value(name, value, seen):
-            problems.append(f"{key} is {seen!r} instead of {value!r}")
-    return problems
-
-
-def _same_value(name: str, a: str, b: str) -> bool:
-    if name.startswith("creation_time"):
-        # One moment, spelled with or without T, fractions and time zone.
-        return _moment(a) == _moment(b)
-    return a.strip() == b.strip()
-
-
-def _moment(text: str) -> str:
-    return text.replace(" ", "T").partition(".")[0].removesuffix("Z")
-
-
-def _check_chapters(pair: Pair) -> list[CheckRow]:
-    """Where each chapter begins and what it is called; mp4 and mov know no ends of their own."""
-    a = pair.before.chapters if pair.plan.chapters else ()
-    b = pair.after.chapters
-    if pair.declared.ranges:
-        return [row("chapters", True, len(a), len(b), "cut as declared; not compared")]
-    problems = []
-    for k, (x, y) in enumerate(zip(a, b, strict=False)):
-        ticks = x.time_base + y.time_base
-        start = max(Fraction(0), x.start * x.time_base)
-        off = y.start * y.time_base - start
-        if abs(off) > MAX_DRIFT_S + ticks:
-            problems.append(f"chapter {k} begins {float(off) * 1000:+.3f} ms off")
-        end_off = y.end * y.time_base - x.end * x.time_base
-        has_ends = pair.plan.container == "mkv" and x.end > max(0, x.start)
-        if has_ends and abs(end_off) > MAX_DRIFT_S + ticks:
-            problems.append(f"chapter {k} ends {float(end_off) * 1000:+.3f} ms off")
-        if _title(x) != _title(y):
-            problems.append(f"chapter {k} is called {_title(y)!r} instead of {_title(x)!r}")
-    ok = len(a) == len(b) and not problems
-    return [row("chapters", ok, len(a), len(b), "; ".join(problems[:5]))]
-
-
-def _title(chapter: Chapter) -> str:
-    return {key.lower(): value for key, value in chapter.metadata.items()}.get("title", "")
-
-
-def _check_tags(pair: Pair) -> CheckRow:
-    """Tags of the whole file, by what the container can hold."""
-    problems = _tag_problems(pair.plan.metadata, pair.after.metadata)
-    lost = [tag for tag in pair.plan.dropped_tags if " of " not in tag]
-    notes = [f"lost, no place in {pair.plan.container}: {', '.join(lost)}"] if lost else []
-    return row(
-        "tags",
-        not problems,
-        f"{len(pair.plan.metadata)} to keep",
-        f"{len(pair.plan.metadata) - len(problems)} kept",
-        "; ".join(problems + notes),
-    )
 
 
 def _check_attachments(pair: Pair) -> CheckRow:

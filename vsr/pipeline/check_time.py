@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from vsr.media.timing import MILLISECOND, frame_durations, rescale
 from vsr.pipeline.declared import Declared
@@ -133,14 +134,12 @@ def _first_off(before: Clock, after: Clock) -> list[str]:
 def _check_duration(before: Clock, after: Clock, origin: str) -> CheckRow:
     """From the first frame's start to the last one's end."""
     lengths = before.length, after.length
-    allowed = before.time_base + after.time_base
+    # How long the last frame lasts is often not stored, or, where frames are stored in another
+    # order than shown, is that of another frame; so it may differ by the longest in the film.
+    gaps = (later - sooner for sooner, later in pairwise(before.pts))
+    allowed = before.time_base + after.time_base + max(gaps, default=0) * before.time_base
+    allowed = max(allowed, 1 / before.frame_rate + MILLISECOND)
     note = origin
-    if before.last_duration <= 0:
-        # Then how long the last frame is shown is anybody's guess.
-        allowed += max(1 / before.frame_rate, MILLISECOND)
-        note = "; ".join(
-            filter(None, (note, "the source does not say how long its last frame lasts"))
-        )
     difference = abs(lengths[1] - lengths[0])
     return row(
         "duration",

@@ -19,7 +19,7 @@ _WITHOUT_HDR = frozenset({"ffv1", "prores", "dnxhd"})
 _UNTAGGED = 2
 
 
-def check_picture(
+def check_shape(
     before: MediaInfo,
     after: MediaInfo,
     film_tags: tuple[int, int, int, int],
