@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsr.color import complete, planes_to_rgb, rgb_to_planes
+from vsr.engine.alpha import enlarge_alpha, read_alpha, write_alpha
 from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
 from vsr.engine.curves import from_display, to_display
 from vsr.engine.geometry import Geometry, fit_shape
@@ -34,6 +35,8 @@ class _Waiting:
     frame: Frame
     """The source frame without its planes, which are freed as soon as they are converted."""
     rgb_3HW: Tensor
+    alpha_11HW: Tensor | None = None
+    """Where both source and result have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,9 @@ class Runner:
                 if self._geometry is not None:
                     rgb_13HW = turn(rgb_13HW, self._geometry.orientation)
                 rgb_13HW = to_display(rgb_13HW, self._curves[0])
-            call = self._chunker.push(_Waiting(replace(frame, planes=()), rgb_13HW[0]))
+                alpha_11HW = self._read_alpha(planes, kind)
+            waiting = _Waiting(replace(frame, planes=()), rgb_13HW[0], alpha_11HW)
+            call = self._chunker.push(waiting)
             if call is not None:
                 self._run(call)
         return list(self._take(self._lane.num_in_flight * self._spec.chunk))
@@ -221,8 +226,20 @@ class Runner:
                     self._color_out,
                     dither=self._next_index if dithers else None,
                 )
+                alpha_11HW = call.items[index].alpha_11HW
+                if alpha_11HW is not None:
+                    alpha_13HW = self._place(enlarge_alpha(alpha_11HW, self._spec.scale), kind)
+                    planes += write_alpha(alpha_13HW, self._layout_out)
             self._next_index += 1
             self._on_the_way.append((call.items[index].frame, self._lane.download(planes)))
+
+    def _read_alpha(self, planes: tuple[Tensor, ...], kind: _Kind) -> Tensor | None:
+        if not (kind.layout.has_alpha and self._layout_out.has_alpha):
+            return None
+        alpha_11HW = read_alpha(planes, kind.layout)
+        if self._geometry is None:
+            return alpha_11HW
+        return turn(alpha_11HW, self._geometry.orientation)
 
     def _place(self, picture_BCHW: Tensor, kind: _Kind) -> Tensor:
         """From what the model made to what is encoded."""

@@ -148,9 +148,10 @@ def _compare(info: VideoInfo, layout: PlaneLayout, color: ColorSpec) -> tuple[li
     if source.is_float and not layout.is_float:
         losses.append(f"float samples, cut to 0..1 in {layout.bits} bits")
     if not (source.is_rgb or source.is_gray):
-        notes.append(f"{info.pixel_format} becomes RGB of {layout.bits} bits")
+        beyond = "" if layout.is_float else "; what is beyond black and white is cut"
+        notes.append(f"{info.pixel_format} becomes RGB of {layout.bits} bits{beyond}.")
     elif source.bits != layout.bits and not source.is_float:
-        notes.append(f"samples of {source.bits} bits are written with {layout.bits}")
+        notes.append(f"Samples of {source.bits} bits are written with {layout.bits}.")
     return losses, notes
 
 

@@ -69,7 +69,9 @@ class _Reel:
 
     @property
     def is_converted(self) -> bool:
-        return self.curve != "none" or self.info.video.layout.is_float
+        layout = self.info.video.layout
+        is_cut = self.is_clipped and not (layout.is_rgb or layout.is_gray)
+        return self.curve != "none" or layout.is_float or is_cut
 
     def _displayed(self, frame: Frame) -> Frame:
         if not self.is_converted:
@@ -139,7 +141,9 @@ def _reels(
     old, new = before[0].video, after[0].video
     color_in, _ = complete(old.color, old.width, old.height, old.layout)
     color_out, _ = complete(new.color, new.width, new.height, new.layout)
-    is_clipped = not new.layout.is_float
+    # RGB and grey of integers hold nothing beyond black and white; films do.
+    is_clipped = not new.layout.is_float and after[1] is not None
+    is_clipped |= old.layout.is_float and not new.layout.is_float
     return (
         _Reel(*before, color_in, pictures.curve_in, is_clipped),
         _Reel(*after, color_out, pictures.curve_out, is_clipped),
