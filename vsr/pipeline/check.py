@@ -29,7 +29,7 @@ from vsr.pipeline.declared import Declared, read_declared
 from vsr.pipeline.likeness import (
     MAX_FIELD_CODES,
     MAX_FILM_CODES,
-    MIN_PSNR_DB,
+    MIN_PSNR_DEINTERLACED_DB,
     Likeness,
     SourceWindow,
     make_samplers,
@@ -166,10 +166,12 @@ def _watch(
 ) -> _Watched:
     """Decode both films in step and compare every frame of the result with its own."""
     watched = _Watched(_clock(before), _clock(after))
+    if declared.deinterlaced is not None:
+        watched.likeness.min_psnr_db = MIN_PSNR_DEINTERLACED_DB
     samplers = make_samplers(_shape(before, before), _shape(after, before), declared.picture)
     ranks = None if declared.timeline is None else declared.timeline.sources()
     with (
-        FrameReader(before.path, info=before.video, threads=threads) as old,
+        FrameReader(before.path, info=before.video, threads=threads, follow_changes=True) as old,
         FrameReader(
             after.path, info=after.video, threads=decoder_threads(after.video.height)
         ) as new,
@@ -181,8 +183,11 @@ def _watch(
             if not watched.blind:
                 try:
                     around = window.around(own)
-                    if own in around:
-                        watched.likeness.add(rank, own, samplers[1].view(frame), around)
+                    seen = samplers[1].view(frame) if own in around else None
+                    if seen is None:
+                        watched.likeness.num_skipped += 1
+                    else:
+                        watched.likeness.add(rank, own, seen, around)
                 except UnsupportedVideoError as error:
                     watched.blind = str(error)
             if on_frame is not None:
@@ -254,6 +259,7 @@ def _check_likeness(watched: _Watched) -> list[CheckRow]:
         why = watched.blind or "no frame to compare"
         return [row("picture", False, "comparable", "not comparable", why)]
     misplaced = ", ".join(f"frame {r} is nearer to source frame {n}" for r, n in found.misplaced)
+    skipped = f" ({found.num_skipped} of another shape not compared)" if found.num_skipped else ""
     unlike = f"first frame {found.first_unlike}" if found.num_unlike else ""
     discolored = f"first frame {found.first_discolored}" if found.num_discolored else ""
     film = max(found.film_codes, key=abs)
@@ -263,12 +269,12 @@ def _check_likeness(watched: _Watched) -> list[CheckRow]:
             not found.num_misplaced,
             "each nearest to its own",
             f"{found.num_misplaced} of {found.num_frames} misplaced",
-            misplaced,
+            misplaced + skipped,
         ),
         row(
             "picture likeness",
             not found.num_unlike,
-            f"at least {MIN_PSNR_DB:g} dB",
+            f"at least {found.min_psnr_db:g} dB",
             f"{found.num_unlike} of {found.num_frames} below; worst {found.worst_psnr_db:.1f} dB "
             f"in frame {found.worst_frame}",
             unlike,

@@ -163,6 +163,8 @@ def _check_converted(
 ) -> list[CheckRow]:
     """Sound in another codec cannot be equal: it is there, as long, and begins when it did."""
     a, b = pair.old.prints[source.index], pair.new.prints[result.index]
+    if pair.declared.ranges:
+        a = _within(a, b, pair)
     if not a.num_packets or not b.num_packets:
         return [row(name, a.num_packets == b.num_packets, _say(a), _say(b), "converted")]
     spans, packet_s = [], Fraction(0)
@@ -197,10 +199,7 @@ def _check_cues(pair: Pair, source: StreamInfo, result: StreamInfo, name: str) -
         a = [
             cue
             for cue in a
-            if any(
-                cue.start_s < r.end_s and cue.start_s + cue.duration_s > r.start_s
-                for r in pair.declared.ranges
-            )
+            if any(r.start_s <= cue.start_s < r.end_s for r in pair.declared.ranges)
         ]
     pairs = list(zip(a, b, strict=False))
     wrong = [k for k, (x, y) in enumerate(pairs) if _words(x) != _words(y)]

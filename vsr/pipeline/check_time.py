@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from vsr.media.timing import MILLISECOND, frame_durations, rescale
-from vsr.pipeline.declared import Declared
+from vsr.pipeline.declared import Declared, DeclaredRange
 from vsr.pipeline.verdict import CheckRow, row
 
 
@@ -42,12 +42,19 @@ class Moved:
     """By how much the pictures moved, in seconds, wherever one asks."""
 
     before: Clock
+    """As it should be."""
     after: Clock
+    ranges: tuple[DeclaredRange, ...] = ()
+    """What was cut out of the source, each with a shift of its own."""
 
     def at(self, time: Fraction) -> Fraction:
         """By how much the picture moved that is shown at `time` on the clock of the source."""
         if not self.before.pts or not self.after.pts:
             return Fraction(0)
+        if self.ranges:
+            held = [part for part in self.ranges if part.start_s <= time] or self.ranges[:1]
+            as_whole = self.after.time(0) - self.before.time(0)
+            return held[-1].at_s - held[-1].start_s + as_whole
         index = bisect_left(self.before.pts, time / self.before.time_base)
         index = min(index, len(self.before.pts) - 1, len(self.after.pts) - 1)
         return self.after.time(index) - self.before.time(index)
@@ -68,9 +75,9 @@ def check_times(
     num = len(before.pts), len(after.pts)
     rows = [row("frames", num[0] == num[1] > 0, num[0], num[1], origin)]
     if not before.pts or not after.pts:
-        return rows, Moved(before, after)
+        return rows, Moved(before, after, declared.ranges)
     rows += [_check_pts(before, after, container, origin), _check_duration(before, after, origin)]
-    return rows, Moved(before, after)
+    return rows, Moved(before, after, declared.ranges)
 
 
 def _expected(source: Clock, declared: Declared) -> tuple[Clock, str]:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.color import planes_to_rgb
+from vsr.color import complete, planes_to_rgb
 from vsr.frame import ColorSpec, Frame, Plane, PlaneLayout
 from vsr.pipeline.declared import DeclaredPicture
 
@@ -32,6 +32,8 @@ REACH = 3
 TIE_SQUARED_CODES = 0.5
 TIE_SHARE = 0.1
 MIN_PSNR_DB = 20.0
+MIN_PSNR_DEINTERLACED_DB = 10.0
+"""Half of the rows of a combed picture belong to another moment, which is gone from the result."""
 MAX_ERROR_SHARE = 0.25
 MAX_FIELD_CODES = 12.0
 MAX_FILM_CODES = 2.0
@@ -112,6 +114,7 @@ class Sampler:
         self._color = color
         self._box = box
         self._quarters, self._flip = turn // 90 % 4, flip
+        self._first: tuple[int, int, ColorSpec] | None = None
         cell = _CELL_PX if min(grid) >= 32 else 1
         columns = _spread(-(-grid[0] // cell), _MAX_COLUMNS)
         rows = _spread(-(-grid[1] // cell), _MAX_ROWS)
@@ -120,20 +123,35 @@ class Sampler:
         self._x, self._y = np.minimum(self._x, 1.0), np.minimum(self._y, 1.0)
         self._samplers: dict[tuple[int, int, int, int], _PlaneSampler] = {}
 
-    def view(self, frame: Frame) -> View:
-        """Reduce one frame.
+    def view(self, frame: Frame) -> View | None:
+        """Reduce one frame; None for one of another shape than the first, which lies elsewhere.
 
         Raises:
             UnsupportedVideoError: its colours cannot be told.
         """
+        if self._first is None:
+            self._first = frame.width, frame.height, frame.color
+        width, height, color = self._first
+        if abs(frame.width * height - frame.height * width) > max(width, height):
+            return None
+        if frame.color != color:
+            # The source changed its kind on the way; each kind is read by its own tags.
+            color, _ = complete(frame.color, frame.width, frame.height, frame.layout)
+        else:
+            color = self._color
+        scale = frame.width / width, frame.height / height
+        if self._quarters % 2:
+            scale = scale[1], scale[0]
+        left, top, across, down = self._box
+        box = (left * scale[0], top * scale[1], across * scale[0], down * scale[1])
         layout = frame.layout
         num_planes = 1 if layout.is_gray else 3
-        means = [self._plane(frame, index) for index in range(num_planes)]
-        rgb = planes_to_rgb(*_as_tensors(means, layout, self._color.full_range), self._color)
+        means = [self._plane(frame, index, box) for index in range(num_planes)]
+        rgb = planes_to_rgb(*_as_tensors(means, layout, color.full_range), color)
         codes = np.asarray(rgb[0].numpy(), np.float32) * np.float32(255)
         return View(codes, np.tensordot(_LUMA, codes, 1))
 
-    def _plane(self, frame: Frame, index: int) -> Cells:
+    def _plane(self, frame: Frame, index: int, box: Box) -> Cells:
         plane = frame.planes[index]
         layout = frame.layout
         is_chroma = index in (1, 2) and not layout.is_rgb
@@ -148,7 +166,7 @@ class Sampler:
         height, width = plane.shape
         key = (width, height, ratio_x, ratio_y)
         if key not in self._samplers:
-            left, top, across, down = self._box
+            left, top, across, down = box
             x = (left + self._x * across) / ratio_x
             y = (top + self._y * down) / ratio_y
             self._samplers[key] = _PlaneSampler(x, y, (height, width))
@@ -189,10 +207,10 @@ def make_samplers(
     width, height, color = source
     if picture.turn % 180:
         width, height = height, width
-    crop = picture.crop or (0, 0, width, height)
+    left, top, across, down = (float(v) for v in picture.crop or (0, 0, width, height))
     box = picture.box or (0, 0, result[0], result[1])
-    grid = (crop[2], crop[3])
-    before = Sampler(grid, crop, color, turn=picture.turn, flip=picture.flip)
+    grid = (max(1, round(across)), max(1, round(down)))
+    before = Sampler(grid, (left, top, across, down), color, turn=picture.turn, flip=picture.flip)
     return before, Sampler(grid, box, result[2])
 
 
@@ -200,11 +218,14 @@ def make_samplers(
 class Likeness:
     """What was found so far."""
 
+    min_psnr_db: float = MIN_PSNR_DB
     num_frames: int = 0
     """Frames of the result that were compared."""
     misplaced: list[tuple[int, int]] = field(default_factory=list)
     """(frame of the result, source frame that is nearer than its own), the first few."""
     num_misplaced: int = 0
+    num_skipped: int = 0
+    """Frames whose source has another shape than the first."""
     num_unlike: int = 0
     num_discolored: int = 0
     worst_psnr_db: float = math.inf
@@ -249,7 +270,7 @@ class Likeness:
         if psnr_db < self.worst_psnr_db:
             self.worst_psnr_db, self.worst_frame = psnr_db, rank
         variance = float(np.var(source.luma))
-        if psnr_db < MIN_PSNR_DB and error > MAX_ERROR_SHARE * variance:
+        if psnr_db < self.min_psnr_db and error > MAX_ERROR_SHARE * variance:
             self.num_unlike += 1
             if self.first_unlike is None:
                 self.first_unlike = rank
@@ -280,11 +301,14 @@ class SourceWindow:
     def __init__(self, frames: Iterable[Frame], sampler: Sampler) -> None:
         self._frames: Iterator[Frame] = iter(frames)
         self._sampler = sampler
-        self._held: deque[tuple[int, View]] = deque()
+        self._held: deque[tuple[int, View | None]] = deque()
         self._num_read = 0
 
     def around(self, rank: int) -> dict[int, View]:
-        """Views by rank, from `rank - REACH` to `rank + REACH`; ranks must not fall by more."""
+        """Views by rank, from `rank - REACH` to `rank + REACH`; ranks must not fall by more.
+
+        Frames that cannot be compared are left out.
+        """
         while self._num_read <= rank + REACH:
             frame = next(self._frames, None)
             if frame is None:
@@ -294,7 +318,11 @@ class SourceWindow:
             self._num_read += 1
         while self._held and self._held[0][0] < rank - 2 * REACH:
             self._held.popleft()
-        return {held: view for held, view in self._held if abs(held - rank) <= REACH}
+        return {
+            held: view
+            for held, view in self._held
+            if view is not None and abs(held - rank) <= REACH
+        }
 
     def finish(self) -> None:
         """Read the source to its end."""
