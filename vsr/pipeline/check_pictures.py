@@ -240,8 +240,9 @@ def _check_look(before: _Reel, after: _Reel, plan: Plan | None) -> list[CheckRow
         for rank, frame in enumerate(after.frames(stack, _THREADS)):
             own = rank if ranks is None else ranks[min(rank, len(ranks) - 1)]
             around = window.around(own)
-            if own in around:
-                likeness.add(rank, own, samplers[1].view(frame), around)
+            seen = samplers[1].view(frame)
+            if own in around and seen is not None:
+                likeness.add(rank, own, seen, around)
     film = max(abs(codes) for codes in likeness.film_codes)
     misplaced = [f"{a} shows {b}" for a, b in likeness.misplaced]
     colored = not likeness.num_discolored and film <= MAX_FILM_CODES
