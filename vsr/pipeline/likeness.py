@@ -37,6 +37,8 @@ MIN_PSNR_DEINTERLACED_DB = 10.0
 MAX_ERROR_SHARE = 0.25
 MAX_FIELD_CODES = 12.0
 MAX_FILM_CODES = 2.0
+MAX_FIELD_CODES_DEINTERLACED = 48.0
+"""What moves stands elsewhere in a picture of one moment than in one of two."""
 _FIELDS = 4
 _CELL_PX = 2
 _MAX_ROWS = 64
@@ -104,7 +106,7 @@ class Sampler:
 
     def __init__(
         self,
-        grid: tuple[int, int],
+        grid: tuple[float, float],
         box: Box,
         color: ColorSpec,
         *,
@@ -116,8 +118,8 @@ class Sampler:
         self._quarters, self._flip = turn // 90 % 4, flip
         self._first: tuple[int, int, ColorSpec] | None = None
         cell = _CELL_PX if min(grid) >= 32 else 1
-        columns = _spread(-(-grid[0] // cell), _MAX_COLUMNS)
-        rows = _spread(-(-grid[1] // cell), _MAX_ROWS)
+        columns = _spread(math.ceil(grid[0] / cell), _MAX_COLUMNS)
+        rows = _spread(math.ceil(grid[1] / cell), _MAX_ROWS)
         self._x = np.stack([columns, columns + 1], 1) * cell / grid[0]
         self._y = np.stack([rows, rows + 1], 1) * cell / grid[1]
         self._x, self._y = np.minimum(self._x, 1.0), np.minimum(self._y, 1.0)
@@ -219,6 +221,7 @@ class Likeness:
     """What was found so far."""
 
     min_psnr_db: float = MIN_PSNR_DB
+    max_field_codes: float = MAX_FIELD_CODES
     num_frames: int = 0
     """Frames of the result that were compared."""
     misplaced: list[tuple[int, int]] = field(default_factory=list)
@@ -284,7 +287,7 @@ class Likeness:
         )
         if worst > self.worst_field_codes:
             self.worst_field_codes, self.worst_field_frame = worst, rank
-        if worst > MAX_FIELD_CODES:
+        if worst > self.max_field_codes:
             self.num_discolored += 1
             if self.first_discolored is None:
                 self.first_discolored = rank

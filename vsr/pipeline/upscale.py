@@ -28,7 +28,7 @@ from vsr.media.segments import join_segments
 from vsr.pipeline.check import CheckResult, check
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
 from vsr.pipeline.declared import TAG as DECLARED_TAG
-from vsr.pipeline.declared import Declared
+from vsr.pipeline.declared import Declared, write_sidecar
 from vsr.pipeline.pictures import find_pictures
 from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.provenance import provenance_tags
@@ -176,6 +176,7 @@ def upscale(
             reject(joined, output, proof)
         result_sha256 = sha256_of(joined)
         take_name(joined, output, overwrite=config.overwrite)
+        _declare_beside(plan, output)
     return report(source, output, plan, info, segment, clock, started, proof, result_sha256)
 
 
@@ -269,6 +270,19 @@ def _provenance(plan: Plan) -> dict[str, str]:
     if declared != Declared():
         tags[DECLARED_TAG] = declared.to_tag()
     return tags
+
+
+def _declare_beside(plan: Plan, output: Path) -> None:
+    """Write what was changed into a file beside a result whose container cannot hold the tag."""
+    declared = _declared(plan)
+    has_place = plan.container == "mkv" or plan.streams.use_metadata_keys
+    if has_place or declared == Declared():
+        return
+    try:
+        path = write_sidecar(output, declared)
+    except OSError as error:
+        raise OutputError(f"cannot write beside {output}: {error.strerror}") from error
+    logger.info("%s says what was changed on purpose", path.name)
 
 
 def _declared(plan: Plan) -> Declared:
