@@ -79,8 +79,9 @@ class DeclaredPicture(_Frozen):
     """Degrees counter-clockwise by which the pictures were turned before enlarging: 0 to 270."""
     flip: bool = False
     """Whether they were mirrored left to right after that."""
-    crop: tuple[int, int, int, int] | None = None
-    """x, y, width, height of the part of the turned source that is shown; None for all of it."""
+    crop: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
+    """x, y, width, height of the part of the turned source that is shown; None for all of it. A
+    result's pixel need not begin where one of the source does."""
     box: tuple[int, int, int, int] | None = None
     """x, y, width, height of where it lies in the result; None for all of it."""
     square_pixels: bool = False

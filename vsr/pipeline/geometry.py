@@ -156,9 +156,8 @@ def declare(geometry: Geometry, width: int, height: int, *, is_square: bool) -> 
         box = (0, 0, *size)
     elif size != (geometry.width, geometry.height):
         per_x, per_y = Fraction(width, size[0]), Fraction(height, size[1])
-        left, top = round(geometry.crop_left * per_x), round(geometry.crop_top * per_y)
-        shown = round(geometry.width * per_x), round(geometry.height * per_y)
-        crop = (left, top, min(shown[0], width - left), min(shown[1], height - top))
+        left, top = geometry.crop_left * per_x, geometry.crop_top * per_y
+        crop = (left, top, geometry.width * per_x, geometry.height * per_y)
     return DeclaredPicture(turn=turn, flip=flip, crop=crop, box=box, square_pixels=is_square)
 
 
