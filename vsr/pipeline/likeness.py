@@ -136,6 +136,8 @@ class Sampler:
         width, height, color = self._first
         if abs(frame.width * height - frame.height * width) > max(width, height):
             return None
+        if frame.sample_aspect_ratio is not None:
+            return None
         if frame.color != color:
             # The source changed its kind on the way; each kind is read by its own tags.
             color, _ = complete(frame.color, frame.width, frame.height, frame.layout)
