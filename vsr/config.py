@@ -83,9 +83,9 @@ class UpscaleConfig(FrozenConfig):
     frame_rate: str | None = Field(default=None, pattern=r"^[\d./]+$")
     """Of an image sequence, whose pictures do not say how fast they follow: `24`, `23.976`,
     `24000/1001`. None: 24."""
-    max_damage: str | int | float = "50%"
+    max_damage: str | int | float = "100%"
     """Damaged pictures that are borne, as a count (`12`) or a share (`0.05`, `5%`); with more, the
-    result is rejected."""
+    result is rejected. Without a limit, damage is reported and nothing else."""
     model: str | None = None
     """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")

@@ -48,7 +48,7 @@ PERCENT_PER_LINE = 10
 @click.option(
     "--max-damage",
     metavar="SHARE|COUNT",
-    help="Damaged pictures that are borne: 12, 0.05 or 5%.  [default: 50%]",
+    help="Damaged pictures that are borne: 12, 0.05 or 5%.  [default: 100%]",
 )
 @result_options
 @click.option("--dry-run", is_flag=True, help="Read IN, say what would be done, and do nothing.")

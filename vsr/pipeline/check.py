@@ -20,6 +20,7 @@ from vsr.media.damage import TIMESTAMP_TROUBLES, DamageEvent
 from vsr.media.fingerprint import fingerprint, packet_times
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
+from vsr.media.stills import find_sequence
 from vsr.media.streams import StreamPlan, plan_streams
 from vsr.pipeline.check_pair import Pair
 from vsr.pipeline.check_shape import check_shape
@@ -27,7 +28,7 @@ from vsr.pipeline.check_streams import check_streams
 from vsr.pipeline.check_time import Clock, check_times
 from vsr.pipeline.declared import Declared, read_declared
 from vsr.pipeline.likeness import (
-    MAX_FIELD_CODES,
+    MAX_FIELD_CODES_DEINTERLACED,
     MAX_FILM_CODES,
     MIN_PSNR_DEINTERLACED_DB,
     Likeness,
@@ -60,6 +61,11 @@ def check(
         MediaError: the source cannot be read. A result that cannot be read is a failed row.
     """
     source, result = Path(source), Path(result)
+    if find_sequence(source) is not None or find_sequence(result) is not None:
+        # Here, because it builds on rooms that a check of films does not need.
+        from vsr.pipeline.check_pictures import check_pictures
+
+        return check_pictures(source, result, plan=plan, on_frame=on_frame)
     index = None if plan is None else plan.video.stream_index
     before = probe(source, stream_index=index)
     try:
@@ -168,6 +174,7 @@ def _watch(
     watched = _Watched(_clock(before), _clock(after))
     if declared.deinterlaced is not None:
         watched.likeness.min_psnr_db = MIN_PSNR_DEINTERLACED_DB
+        watched.likeness.max_field_codes = MAX_FIELD_CODES_DEINTERLACED
     samplers = make_samplers(_shape(before, before), _shape(after, before), declared.picture)
     ranks = None if declared.timeline is None else declared.timeline.sources()
     with (
@@ -282,7 +289,7 @@ def _check_likeness(watched: _Watched) -> list[CheckRow]:
         row(
             "picture colour",
             not found.num_discolored and abs(film) <= MAX_FILM_CODES,
-            f"within {MAX_FIELD_CODES:g} codes in each field, {MAX_FILM_CODES:g} in the film",
+            f"within {found.max_field_codes:g} codes in each field, {MAX_FILM_CODES:g} in the film",
             f"{found.worst_field_codes:.1f} in frame {found.worst_field_frame}, "
             f"{film:+.2f} in the film",
             discolored,

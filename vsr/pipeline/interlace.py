@@ -170,17 +170,24 @@ def deinterlaced(
 
 
 def _parity(report: FieldReport | None, info: VideoInfo) -> Parity:
-    """By content, else by the flags of the pictures, else by the header, else by custom."""
+    """By content, else by a header that is clear, the flags of the pictures, or by custom.
+
+    A header is clear when the field that is stored first is the one that is shown first: where they
+    differ, as MOV has it, writers disagree on which is meant. Flags of the pictures come after,
+    since in H.264 without timing messages FFmpeg sets them to bottom first whatever was meant.
+    """
     if report is not None:
         sure = [k for k, is_combed in zip(report.kinds, report.combed(), strict=True) if is_combed]
         num_tff, num_bff = sure.count("tff"), sure.count("bff")
         if max(num_tff, num_bff) > 2 * min(num_tff, num_bff):
             return "tff" if num_tff > num_bff else "bff"
-        if report.flag_parity is not None:
-            return report.flag_parity
-    if info.field_order in ("tt", "bt"):
+    if info.field_order in ("tt", "bb"):
+        return "tff" if info.field_order == "tt" else "bff"
+    if report is not None and report.flag_parity is not None:
+        return report.flag_parity
+    if info.field_order == "bt" and info.codec != "dvvideo":
         return "tff"
-    if info.field_order in ("bb", "tb") or info.codec == "dvvideo":
+    if info.field_order == "tb" or info.codec == "dvvideo":
         return "bff"
     return (
         "bff" if info.height in (480, 486) and info.frame_rate == Fraction(30000, 1001) else "tff"
