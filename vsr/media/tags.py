@@ -23,7 +23,7 @@ _ITUNES = frozenset(
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
         *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
         *("network", "keywords", "creation_time", "location", "timecode", "compilation"),
-        *("gapless_playback", "media_type", "hd_video", "track", "disc"),
+        *("gapless_playback", "encoding_tool", "media_type", "hd_video", "track", "disc"),
     }
 )
 """Tags that mp4 holds without the list of free keys."""

@@ -125,7 +125,8 @@ def constant_rate(
         return declared or Fraction(25)
     measured = Fraction(len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
     candidates = [declared] if declared else []
-    candidates += [measured.limit_denominator(1001), *_COMMON_RATES]
+    candidates += sorted(_COMMON_RATES, key=lambda rate: abs(rate - measured))
+    candidates.append(measured.limit_denominator(1001))
     for rate in candidates:
         ticks = 1 / (rate * time_base)
         if rate > 0 and all(abs(p - pts[0] - k * ticks) <= 1 for k, p in enumerate(pts)):
