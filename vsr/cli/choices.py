@@ -16,6 +16,30 @@ if TYPE_CHECKING:
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 _OPTIONS = (
+    click.option(
+        "--height", type=int, help="Height of the result as displayed, instead of --scale."
+    ),
+    click.option(
+        "--size", metavar="WxH", help="Size of the result as displayed, instead of --scale."
+    ),
+    click.option(
+        "--fit",
+        type=click.Choice(["contain", "cover", "stretch"]),
+        help="Into --size: stay inside, fill and crop, or stretch.  [default: contain]",
+    ),
+    click.option(
+        "--par",
+        type=click.Choice(["keep", "square"]),
+        help="Keep the shape of pixels, or make them square.  [default: keep]",
+    ),
+    click.option(
+        "--rotate",
+        type=click.Choice(["keep", "bake"]),
+        help="Leave a turn to the player, or turn the pictures.  [default: keep]",
+    ),
+    click.option("--start", metavar="TIME", help="Where to begin: seconds or [HH:]MM:SS.mmm."),
+    click.option("--duration", metavar="TIME", help="How much to take."),
+    click.option("--sample", metavar="3x10s", help="So many stretches, spread over the film."),
     click.option("--profile", help="access, mezzanine or preservation: what the result is for."),
     click.option("--same-codec", is_flag=True, help="Encode with the codec of the source."),
     click.option(

@@ -27,7 +27,7 @@ PERCENT_PER_LINE = 10
 @click.command("upscale", short_help="Make a video larger.")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--scale", type=int, help="Enlarge width and height so many times.  [default: 4]")
+@click.option("--scale", type=float, help="Enlarge so many times, from 1.  [default: 4]")
 @click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
 @click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option(
