@@ -22,7 +22,8 @@ def pattern(index: int, height: int, width: int, bits: int, channels: int = 3) -
         0.5 + 0.42 * np.sin((x + 2 * index + 9 * c) / 6.0) * np.cos((y - index - 5 * c) / 5.0)
         for c in range(channels)
     ]
-    return np.rint(np.stack(waves, -1) * top).astype(np.uint16)
+    samples: Array = np.rint(np.stack(waves, -1) * top).astype(np.uint16)
+    return samples
 
 
 _PACKED = {"rgb24": 3, "rgb48be": 3, "rgb48le": 3, "rgba": 4, "rgba64be": 4, "gray": 1}
@@ -67,8 +68,10 @@ def decode(codec: str, data: bytes) -> tuple[str, Array]:
     """Pixel format and (h, w, c) samples R, G, B, A of a picture file."""
     context: Any = av.CodecContext.create(codec, "r")
     context.thread_count = 1
-    (frame,) = [*context.decode(av.Packet(data)), *context.decode(None)]
-    name = frame.format.name
+    frames: list[Any] = [*context.decode(av.Packet(data)), *context.decode(None)]
+    assert len(frames) == 1
+    frame = frames[0]
+    name: str = frame.format.name
     order = ">" if name.endswith("be") else "<"
     if name in _PACKED:
         channels = _PACKED[name]
@@ -131,10 +134,11 @@ def write_sequence(
     """`count` pictures of 32x24 from number 1 on; `name` holds a %d."""
     folder.mkdir(exist_ok=True)
     paths = []
-    first, size = options.pop("first", 1), options.pop("size", (24, 32))
+    first = options.pop("first", 1)
+    height, width = options.pop("size", (24, 32))
     wrap = options.pop("wrap", lambda data: data)
     for index in range(count):
-        samples = pattern(index, *size, bits, _PACKED.get(pixel_format, 3))
+        samples = pattern(index, height, width, bits, _PACKED.get(pixel_format, 3))
         path = folder / (name % (first + index))
         path.write_bytes(wrap(encode(codec, samples, pixel_format, **options)))
         paths.append(path)

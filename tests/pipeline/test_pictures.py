@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.media import picture_files as files
 from vsr.config import UpscaleConfig, resolve_config
 from vsr.errors import (
     CheckFailedError,
@@ -32,9 +32,6 @@ from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.upscale import Progress, UpscaleResult, upscale
 from vsr.pipeline.verdict import CheckResult, CheckRow
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "media"))
-import picture_files as files
-
 MakeClip = Callable[..., Path]
 Array = np.ndarray[Any, Any]
 
@@ -46,7 +43,8 @@ def config(**flags: Any) -> UpscaleConfig:
 def larger(samples: Array) -> Array:
     """Bicubic, twice as large, not rounded."""
     image = torch.from_numpy(samples.astype(np.float64)).permute(2, 0, 1)
-    return imresize(image, scale=2).permute(1, 2, 0).numpy()
+    result: Array = imresize(image, scale=2).permute(1, 2, 0).numpy()
+    return result
 
 
 def names(folder: Path) -> list[str]:
@@ -118,7 +116,9 @@ def test_flat_places_of_linear_light_come_back(tmp_path: Path, options: dict[str
     folder.mkdir()
     values = [-0.25, 0.0, 0.001, 0.18, 0.5, 1.0, 7.5, 1000.0, 60000.0]
     for index, value in enumerate(values):
-        samples = np.full((8, 10, 3), np.float16(value), np.float32) * np.float32([1, 0.5, 0.25])
+        samples = np.full((8, 10, 3), np.float16(value), np.float32) * np.array(
+            [1, 0.5, 0.25], np.float32
+        )
         data = files.encode("exr", samples, "gbrpf32le", **options)
         data = files.exr_with(data, b"shot", b"string", b"x1", lines=8)
         (folder / f"f{index}.exr").write_bytes(data)
@@ -130,7 +130,7 @@ def test_flat_places_of_linear_light_come_back(tmp_path: Path, options: dict[str
         assert name == ("gbrpf16le" if options else "gbrpf32le")
         assert b"shot\0string\0" in data
         assert after.shape == (16, 20, 3)
-        expected = np.float32(np.float16(value)) * np.float32([1, 0.5, 0.25])
+        expected = np.float32(np.float16(value)) * np.array([1, 0.5, 0.25], np.float32)
         np.testing.assert_allclose(
             after.astype(np.float64), np.broadcast_to(expected, after.shape), rtol=1e-3, atol=1e-7
         )
@@ -339,3 +339,29 @@ def test_tampered_pictures_are_found(
     proof = check_pictures(*pair)
     assert not proof.ok
     assert rows <= {row.name for row in proof.failures}
+
+
+def test_check_and_probe_take_sequences_from_the_command_line(pair: tuple[Path, Path]) -> None:
+    from click.testing import CliRunner
+
+    from vsr.cli.main import cli
+
+    source, result = map(str, pair)
+    run = CliRunner()
+    found = run.invoke(cli, ["check", source, result])
+    assert found.exit_code == 0, found.output
+    assert run.invoke(cli, ["check", result, source]).exit_code == 1
+    said = run.invoke(cli, ["probe", source])
+    assert said.exit_code == 0, said.output
+    assert "64x48" in said.output
+    planned = run.invoke(
+        cli,
+        ["upscale", source, f"{source}-x2", "--model", "bicubic-x2", "--dry-run"],
+    )
+    assert planned.exit_code == 0, planned.output
+    assert not Path(f"{source}-x2").exists()
+    again = run.invoke(
+        cli,
+        ["probe", source, "--for", str(pair[0].parent / "o.mov"), "--model", "bicubic-x2"],
+    )
+    assert again.exit_code == 0, again.output

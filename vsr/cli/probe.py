@@ -45,9 +45,9 @@ def command(
     With --for OUT also what an upscale into OUT would keep, convert or drop, and about how long it
     would take. Only the first frames are read; `vsr upscale --dry-run` reads them all.
     """
-    from vsr.media.probe import probe
+    from vsr.media.stills_read import probe_any
 
-    info = probe(source)
+    info = probe_any(source)
     planned = None
     if output is not None:
         from vsr.pipeline.preview import preview

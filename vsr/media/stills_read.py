@@ -28,8 +28,8 @@ from vsr.frame import ColorSpec, Frame, PlaneLayout, SideData, Transfer, VideoIn
 from vsr.media.damage import DamageEvent
 from vsr.media.formats import pixel_format, read_color, read_planes
 from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, reason
-from vsr.media.probe import MediaInfo, StreamInfo, to_fraction
-from vsr.media.stills import CONTAINER, SUFFIXES, Kind, PictureSequence
+from vsr.media.probe import MediaInfo, StreamInfo, probe, to_fraction
+from vsr.media.stills import CONTAINER, SUFFIXES, Kind, PictureSequence, find_sequence
 from vsr.media.stills_headers import MAGICS, SIDE_DATA, Header, read_header
 
 log = logging.getLogger(__name__)
@@ -265,6 +265,16 @@ def probe_sequence(
         attachments=(),
         warnings=_warnings(sequence),
     )
+
+
+def probe_any(source: Path) -> MediaInfo:
+    """Describe a sequence or a film, whichever `source` names.
+
+    Raises:
+        MediaError: as `find_sequence`, `probe_sequence` and `probe`.
+    """
+    sequence = find_sequence(source)
+    return probe(source) if sequence is None else probe_sequence(source, sequence)
 
 
 def _tags(still: Still) -> dict[str, str]:

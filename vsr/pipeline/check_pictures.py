@@ -7,7 +7,7 @@ light are judged by the eye's measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -84,13 +84,20 @@ class _Reel:
         return replace(frame, planes=(green, blue, red), layout=_DISPLAYED)
 
 
-def check_pictures(source: Path, result: Path, *, plan: Plan | None = None) -> CheckResult:
+def check_pictures(
+    source: Path,
+    result: Path,
+    *,
+    plan: Plan | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> CheckResult:
     """Compare a result with its source where at least one of them is a sequence.
 
     Args:
         source: a folder, a pattern or a film.
         result: the same.
         plan: of the run that made the result, if at hand.
+        on_frame: called while reading with the number of frames of the result read so far.
 
     Raises:
         MediaError: the source cannot be read. A result that cannot be read is a failed row.
@@ -103,7 +110,7 @@ def check_pictures(source: Path, result: Path, *, plan: Plan | None = None) -> C
         rows = [
             *_check_count(before, after, plan),
             *_check_form(before, after, plan),
-            *_check_look(*reels, plan),
+            *_check_look(*reels, plan, on_frame),
         ]
     except MediaError as error:
         if after is None or str(result) in str(error):
@@ -223,7 +230,9 @@ def _check_form(before: _Found, after: _Found, plan: Plan | None) -> list[CheckR
     return rows
 
 
-def _check_look(before: _Reel, after: _Reel, plan: Plan | None) -> list[CheckRow]:
+def _check_look(
+    before: _Reel, after: _Reel, plan: Plan | None, on_frame: Callable[[int], None] | None
+) -> list[CheckRow]:
     """Every picture is nearest to its own source, like it, and of its colours."""
     old, new = before.info.video, after.info.video
     place = DeclaredPicture() if plan is None else plan.declared.picture
@@ -243,6 +252,8 @@ def _check_look(before: _Reel, after: _Reel, plan: Plan | None) -> list[CheckRow
             seen = samplers[1].view(frame)
             if own in around and seen is not None:
                 likeness.add(rank, own, seen, around)
+            if on_frame is not None:
+                on_frame(rank + 1)
     film = max(abs(codes) for codes in likeness.film_codes)
     misplaced = [f"{a} shows {b}" for a, b in likeness.misplaced]
     colored = not likeness.num_discolored and film <= MAX_FILM_CODES

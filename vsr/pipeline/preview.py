@@ -13,8 +13,10 @@ from vsr.media.inventory import all_losses, inventory
 from vsr.media.probe import MediaInfo
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
-from vsr.pipeline.container import RAW, choose_container, probe_film, settle
+from vsr.media.y4m import CONTAINER as RAW
+from vsr.pipeline.container import Settled, choose_container, probe_film, settle
 from vsr.pipeline.estimate import Estimate, estimate
+from vsr.pipeline.pictures import find_pictures, probe_pictures, refuse_existing
 from vsr.pipeline.plan import make_plan, outline
 from vsr.pipeline.upscale import OnProgress, Progress, refuse_output, refuse_same_file
 
@@ -70,13 +72,19 @@ def preview(
     Raises:
         VsrError: as `upscale` does before it starts.
     """
-    container = choose_container(output, config)
+    pictures = find_pictures(source, output, config)
+    container = pictures.container or choose_container(output, config)
     is_stdout = str(output) == "-"
     if not is_stdout:
         refuse_same_file(source, output)
-    info = probe_film(source, config)
-    settled = settle(output, config, info)
-    if not is_stdout:
+    sequence, target = pictures.source, pictures.target
+    info = probe_film(source, config) if sequence is None else probe_pictures(source, pictures)
+    is_film = not pictures.is_used
+    settled = settle(output, config, info) if is_film else Settled(output, container)
+    if target is not None:
+        count = None if sequence is None else sequence.count
+        refuse_existing(target, overwrite=config.overwrite, count=count)
+    elif not is_stdout:
         refuse_same_file(source, settled.output)
         refuse_output(settled.output, overwrite=config.overwrite)
     extra = (settled.note,) if settled.note is not None and container != RAW else ()
@@ -88,6 +96,7 @@ def preview(
             settled.output,
             config,
             info=info,
+            pictures=pictures,
             on_frame=lambda done: tell(Progress("scan", done, num_declared)),
         )
         decided = _parts(info, plan.streams, plan.encoder, (*extra, *plan.notes))
@@ -100,10 +109,11 @@ def preview(
             device=plan.compute.device,
             **decided,
         )
-    known = outline(info, settled.output, config)
+    known = outline(info, settled.output, config, pictures)
     guess = None
     try:
-        guess = estimate(source, settled.output, info, known)
+        if is_film:
+            guess = estimate(source, settled.output, info, known)
     except VsrError as error:
         extra = (*extra, f"Time and space could not be estimated: {error}")
     return Preview(

@@ -18,8 +18,9 @@ from vsr.media.segments import join_segments
 from vsr.media.settings import EncoderSettings
 from vsr.media.stills import PictureTarget
 from vsr.media.stills_write import PictureWriter
+from vsr.media.y4m import CONTAINER as RAW
 from vsr.pipeline.check_pictures import check_pictures
-from vsr.pipeline.container import RAW, choose_container, probe_film
+from vsr.pipeline.container import choose_container, probe_film
 from vsr.pipeline.pictures import (
     Pictures,
     digest_files,
