@@ -1,0 +1,141 @@
+"""The scan in a process of its own: the same scan, its errors, and what it does when that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vsr.errors import DecodeError, UnsupportedVideoError
+from vsr.media.probe import probe
+from vsr.pipeline import listen
+from vsr.pipeline.conceal import conceal, find_missing
+from vsr.pipeline.scan import scan
+
+MakeClip = Callable[..., Path]
+
+
+def test_the_child_tells_what_the_parent_would_see(make_clip: MakeClip, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "ünï c.mkv", bframes=2)
+    info = probe(path).video
+    seen: list[int] = []
+    found = listen.scan_and_listen(path, info, decode_threads=2, on_frame=seen.append)
+    assert found == scan(path, info, decode_threads=2)
+    assert seen == list(range(1, 13))
+
+
+def test_a_refusal_crosses_over_as_it_is(make_clip: MakeClip, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "c.mkv")
+    info = probe(path).video
+    path.write_bytes(path.read_bytes()[:600] + bytes(20000))
+    with pytest.raises((DecodeError, OSError, UnsupportedVideoError)) as caught:
+        listen.scan_and_listen(path, info, decode_threads=1)
+    assert getattr(caught.value, "exit_code", None) == 3
+    assert getattr(caught.value, "hint", None)
+
+
+def test_a_dead_child_is_an_error_of_the_source(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip(tmp_path / "c.mkv", frames=24)
+    started: list[subprocess.Popen[bytes]] = []
+    start = listen._start
+
+    def remember() -> Any:
+        child = start()
+        assert child is not None
+        started.append(child)
+        return child
+
+    monkeypatch.setattr(listen, "_start", remember)
+
+    def kill(_: int) -> None:
+        os.kill(started[0].pid, signal.SIGKILL)
+        started[0].wait()
+        # What was sent before may still be read; the pipe then ends without a result.
+
+    # Stopped before its first answer, so that none can be complete.
+    real = listen._follow
+
+    def follow(stream: Any, *rest: Any) -> Any:
+        kill(0)
+        return real(stream, *rest)
+
+    monkeypatch.setattr(listen, "_follow", follow)
+    with pytest.raises(DecodeError, match="SIGKILL") as caught:
+        listen.scan_and_listen(path, probe(path).video, decode_threads=1)
+    assert caught.value.exit_code == 3
+
+
+def test_without_a_child_the_film_is_scanned_here(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip(tmp_path / "c.mkv")
+    monkeypatch.setattr(listen.sys, "executable", "")
+    found = listen.scan_and_listen(path, probe(path).video, decode_threads=1)
+    assert found.timeline.num_frames == 12
+
+
+def test_an_interrupt_leaves_no_child(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip(tmp_path / "c.mkv")
+    started: list[subprocess.Popen[bytes]] = []
+    start = listen._start
+    monkeypatch.setattr(listen, "_start", lambda: started.append(start()) or started[0])  # type: ignore[arg-type,func-returns-value]
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        listen.scan_and_listen(path, probe(path).video, decode_threads=1, on_frame=interrupt)
+    assert started[0].poll() is not None
+
+
+def test_missing_pictures_by_their_packets() -> None:
+    pts = [0, 10, 20, 50, 60, 70]
+    packets = [0, 10, 20, 30, 40, 50, 60, 65, 70, 80]
+    found = find_missing(packets, pts, first_trouble=20, tick_s=0.004)
+    # 65 is half a step from its neighbours: a second field, not a picture.
+    assert found == (30, 40, 80)
+
+
+def test_missing_pictures_by_the_rhythm_alone() -> None:
+    pts = [0, 33, 67, 100, 133, 167, 300, 333, 367, 400, 433]
+    assert find_missing(pts, pts, first_trouble=None, tick_s=0.001) == (200, 233, 267)
+    far = [*pts, 60_000]
+    assert 30_000 not in find_missing(far, far, first_trouble=None, tick_s=0.001)
+
+
+def test_the_start_counts_only_after_a_trouble() -> None:
+    packets = [0, 10, 20, 30, 40, 50]
+    pts = packets[2:]
+    assert find_missing(packets, pts, first_trouble=30, tick_s=0.004) == ()
+    assert find_missing(packets, pts, first_trouble=0, tick_s=0.004) == (0, 10)
+
+
+def test_a_gap_of_no_whole_number_of_steps_is_left() -> None:
+    pts = [0, 10, 20, 30, 55, 65, 75, 85, 95, 105]
+    assert find_missing(pts, pts, first_trouble=None, tick_s=0.004) == ()
+
+
+def test_repeats_carry_no_captions(make_clip: MakeClip, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from vsr.frame import SideData
+    from vsr.media.reader import FrameReader
+
+    path = make_clip(tmp_path / "c.mkv", frames=3)
+    with FrameReader(path) as reader:
+        frames = [replace(f, side_data=(SideData("A53_CC", b"x"),)) for f in reader]
+    out = list(conceal(frames, [-40, 20, 100, 120]))
+    assert [f.pts for f in out] == [-40, 0, 20, 40, 80, 100, 120]
+    assert [f.is_concealed for f in out] == [True, False, True, False, False, True, True]
+    assert all(bool(f.side_data) != f.is_concealed for f in out)
+    assert out[2].planes is frames[0].planes
+    assert out[5].planes is frames[2].planes
