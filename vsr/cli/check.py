@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vsr.cli.console import is_interactive, print_json
+from vsr.cli.console import is_interactive, print_json, print_line
 
 if TYPE_CHECKING:
     from vsr.pipeline.verdict import CheckResult
@@ -35,7 +35,7 @@ def command(source: Path, result: Path, as_json: bool) -> None:
         print_json(found.model_dump(mode="json"))
     else:
         for line in _lines(found):
-            click.echo(line)
+            print_line(line)
     if not found.ok:
         click.get_current_context().exit(EXIT_NOT_THE_SAME)
 

@@ -25,7 +25,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            click.echo(f"vsr: {record.levelname.lower()}: {self.format(record)}", err=True)
+            print_line(f"vsr: {record.levelname.lower()}: {self.format(record)}", err=True)
         except OSError:
             self.handleError(record)
 
@@ -41,10 +41,28 @@ def is_interactive() -> bool:
     return verbosity() >= 0 and sys.stderr.isatty()
 
 
+def printable(text: str) -> str:
+    """Text with everything that could move a terminal's cursor, or that it cannot show, escaped.
+
+    Names and tags come from outside and may hold anything.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def print_line(line: str, *, err: bool = False) -> None:
+    """Print one line, whatever is in it; on stdout unless `err`."""
+    click.echo(printable(line), err=err)
+
+
 def say(message: str) -> None:
     """Tell the user something on stderr, unless -q was given."""
     if verbosity() >= 0:
-        click.echo(message, err=True)
+        print_line(message, err=True)
 
 
 def print_json(document: Any) -> None:

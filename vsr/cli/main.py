@@ -23,7 +23,7 @@ from typing import NoReturn
 import click
 
 import vsr
-from vsr.cli.console import add_verbosity_options, configure_logging
+from vsr.cli.console import add_verbosity_options, configure_logging, print_line
 from vsr.errors import VsrError
 
 COMMANDS = {
@@ -152,7 +152,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"vsr: {' '.join(message.split())}", err=True)
+    print_line(f"vsr: {' '.join(message.split())}", err=True)
     return code
 
 

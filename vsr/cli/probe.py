@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vsr.cli.choices import preview_lines, resolve, result_options
-from vsr.cli.console import print_json
+from vsr.cli.console import print_json, print_line
 
 if TYPE_CHECKING:
     from vsr.frame import ColorSpec
@@ -62,7 +62,7 @@ def command(
         return
     lines = _lines(info) + (preview_lines(planned) if planned else [])
     for line in lines:
-        click.echo(line)
+        print_line(line)
 
 
 def _document(info: MediaInfo) -> dict[str, Any]:

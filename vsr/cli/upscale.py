@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vsr.cli.choices import is_stdout, preview_lines, resolve, result_options
-from vsr.cli.console import is_interactive, print_json, verbosity
+from vsr.cli.console import is_interactive, print_json, print_line, verbosity
 from vsr.errors import ConfigError, OutputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def command(
         print_json(document)
     else:
         for line in lines:
-            click.echo(line, err=is_stdout(output) and not dry_run)
+            print_line(line, err=is_stdout(output) and not dry_run)
 
 
 def _summary(result: UpscaleResult) -> list[str]:
