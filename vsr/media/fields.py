@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import av.error
 import numpy as np
 from av.filter import Graph
+from numpy.typing import NDArray
 
 from vsr.frame import Frame, VideoInfo
 
@@ -29,7 +30,7 @@ _MIN_LINES = 8
 _MOVING_CODES = 12
 """Of 8 bits: noise and the trembling of static pictures stay below."""
 _MOVING_SHARE = 0.002
-_COLUMN_STEP = 3
+_COLUMN_STEP = 7
 """Every so many columns are looked at: odd, since drawn pictures repeat in powers of 2."""
 _MAX_PARITY_SAMPLES = 8
 _COMBED_RATIO, _WHOLE_RATIO = 1.1, 1.0
@@ -77,7 +78,7 @@ class FieldWatch:
         self._info = info
         self._report = FieldReport()
         self._graph: Graph | None = None
-        self._last: np.ndarray | None = None
+        self._last: NDArray[np.int16] | None = None
         self._votes = {"tff": 0, "bff": 0}
 
     @staticmethod
@@ -118,20 +119,28 @@ class FieldWatch:
             self._report.num_repeated += repeated != "neither"
 
     def _ratio(self, frame: Frame) -> float | None:
-        # Green where planes are RGB; floats are values of 0 to 1.
-        sample = frame.planes[0][:, ::_COLUMN_STEP]
-        top = 1.0 if frame.layout.is_float else (1 << frame.layout.bits) - 1
-        luma = sample.astype(np.float32) * np.float32(255 / top)
+        luma = _sample(frame)
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape:
             return None
         moves = np.abs(luma[2:-2] - last[2:-2]) > _MOVING_CODES
-        if np.mean(moves) < _MOVING_SHARE:
+        if np.count_nonzero(moves) < _MOVING_SHARE * moves.size:
             return None
         here = 2 * luma[2:-2]
-        to_others = np.abs(here - luma[1:-3] - luma[3:-1])[moves].sum()
-        to_own = np.abs(here - luma[:-4] - luma[4:])[moves].sum()
-        return float(to_others / max(to_own, 1.0))
+        to_others = np.abs(here - luma[1:-3] - luma[3:-1])[moves].sum(dtype=np.int64)
+        to_own = np.abs(here - luma[:-4] - luma[4:])[moves].sum(dtype=np.int64)
+        return float(to_others) / max(1.0, float(to_own))
+
+
+def _sample(frame: Frame) -> NDArray[np.int16]:
+    """Some columns of luma, or of green where planes are RGB, as codes of 8 bits."""
+    columns: Any = frame.planes[0][:, ::_COLUMN_STEP]
+    if frame.layout.is_float:
+        columns = np.clip(columns * 255, 0, 255)
+    elif frame.layout.bits > 8:
+        columns = columns >> (frame.layout.bits - 8)
+    codes: NDArray[np.int16] = columns.astype(np.int16)
+    return codes
 
 
 def _graph(decoded: VideoFrame, info: VideoInfo, *filters: str) -> Graph:
