@@ -432,3 +432,14 @@ def test_targets(tmp_path: Path) -> None:
     assert find_target(tmp_path / "film.mkv", sequence) is None
     with pytest.raises(ConfigError, match="what kind of pictures"):
         find_target(tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mkv", "x" * 300 + "%d.png", "a\0b.mkv"])
+def test_names_that_cannot_be_looked_up_are_no_sequences(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert find_target(path, None) is None or path.name.endswith("%d.png")
+    if "%" in name:
+        with pytest.raises(OpenError, match="No file is called"):
+            find_sequence(path)
+    else:
+        assert find_sequence(path) is None

@@ -69,6 +69,9 @@ def command(
 
     Every frame, timestamp, sound track, subtitle, chapter and tag is kept, and checked at the end.
     Nothing stands at OUT before that. OUT is 4 times as large unless told otherwise.
+
+    IN may be a folder of numbered pictures (png, tiff, dpx, exr) or a pattern such as a.%05d.dpx;
+    then OUT may be a folder too, where names and depth are kept. A pattern as OUT writes pictures.
     """
     config = resolve(preset, sets, flags)
     if as_json and is_stdout(output) and not dry_run:

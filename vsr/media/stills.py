@@ -9,7 +9,8 @@ the picture itself can lead to another file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ CONTAINER = "pictures"
 DEFAULT_RATE = Fraction(24)
 _MAX_RATE = Fraction(1000)
 _MAX_PADDING = 12
+_FILM_SUFFIXES = (".mkv", ".mp4", ".mov", ".y4m")
 
 _PATTERN = re.compile(
     r"(?P<prefix>[^%#]*)(?:%(?:0(?P<width>\d{1,2}))?d|(?P<hashes>#+))(?P<tail>[^%#]*)"
@@ -103,12 +105,22 @@ def parse_pattern(path: Path) -> Names | None:
     A name that is a regular file already is that file and no pattern.
     """
     match = _PATTERN.fullmatch(path.name)
-    if match is None or Path(path.name).suffix.lower() not in SUFFIXES or path.is_file():
+    if match is None or Path(path.name).suffix.lower() not in SUFFIXES:
+        return None
+    if _is(stat.S_ISREG, path):
         return None
     width = int(match["width"] or 1) if match["hashes"] is None else len(match["hashes"])
     if not 1 <= width <= _MAX_PADDING:
         return None
     return Names(prefix=match["prefix"], width=width, tail=match["tail"])
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Whether something of a kind is at `path`; a name that cannot be looked up is nothing."""
+    try:
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def parse_rate(text: str | None) -> Fraction | None:
@@ -145,7 +157,7 @@ def find_sequence(source: Path, *, frame_rate: Fraction | None = None) -> Pictur
             the first offender is named.
     """
     pattern = parse_pattern(source)
-    if pattern is None and not source.is_dir():
+    if pattern is None and not _is(stat.S_ISDIR, source):
         return None
     folder = source if pattern is None else source.parent
     try:
@@ -275,8 +287,9 @@ def find_target(output: Path, source: PictureSequence | None) -> PictureTarget |
             first=1 if source is None else source.first,
             follows_pts=source is not None,
         )
-    is_folder = output.is_dir() or (source is not None and output.suffix == "")
-    if not is_folder:
+    is_folder = _is(stat.S_ISDIR, output) or (source is not None and output.suffix == "")
+    # A folder that is called like a film is in the film's way, and refused as such.
+    if not is_folder or output.suffix.lower() in _FILM_SUFFIXES:
         return None
     if source is None:
         raise ConfigError(

@@ -97,7 +97,7 @@ def find_pictures(source: Path, output: Path, config: UpscaleConfig) -> Pictures
     """
     rate = parse_rate(config.frame_rate)
     sequence = find_sequence(source, frame_rate=rate)
-    if sequence is None and rate is not None and source.is_file():
+    if sequence is None and rate is not None:
         raise ConfigError(
             "--frame-rate is for image sequences: a video has times of its own",
             hint="leave it out",
@@ -140,10 +140,14 @@ def add_curves(pictures: Pictures, info: VideoInfo) -> tuple[Pictures, tuple[str
         curve_out = "linear"
     notes = []
     if curve_in != "none":
-        after = "and its inverse after" if curve_out == curve_in else "and stay that way"
-        notes.append(f"{_CURVE_NOTES[curve_in]}, {after}.")
-    if curve_out != curve_in and curve_out == "linear":
-        notes.append("The result is made linear light by the inverse of the sRGB curve.")
+        after = ", and its inverse after" if curve_out == curve_in else ""
+        notes.append(f"{_CURVE_NOTES[curve_in]}{after}.")
+    if curve_out != curve_in:
+        notes.append(
+            "The result is made linear light by the inverse of the sRGB curve."
+            if curve_out == "linear"
+            else "The result stays coded for display: sRGB."
+        )
     return pictures.model_copy(update={"curve_in": curve_in, "curve_out": curve_out}), tuple(notes)
 
 
@@ -169,6 +173,8 @@ def picture_streams(info: MediaInfo, container: str) -> StreamPlan | None:
         ),
         chapters=False,
         metadata={},
+        # A header's timecode travels with its picture.
+        stream_metadata={film: dict(info.video.metadata)} if container == info.video.codec else {},
         dropped_tags=tuple(info.metadata),
     )
 
