@@ -467,3 +467,31 @@ def test_low_quality_is_no_alarm(make_clip: MakeClip, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "s.mp4")
     found = enlarge(source, tmp_path / "r.mp4", crf=35)
     assert found.ok, found.failures
+
+
+# --- what was changed on purpose ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_a_cut_is_held_to_what_it_declares(
+    make_clip: MakeClip, tmp_path: Path, suffix: str
+) -> None:
+    source = make_clip(
+        tmp_path / "s.mkv", frames=30, color=BT709, audio=["ac3"], subtitles="subrip", chapters=3
+    )
+    result = tmp_path / f"r{suffix}"
+    assert enlarge(source, result, start=0.2, duration=0.6).ok
+    assert failed(source, result) == set()
+
+    def without(tags: dict[str, str]) -> dict[str, str]:
+        return {key: value for key, value in tags.items() if key.upper() != TAG}
+
+    assert failed(source, remux(result, tmp_path / f"t{suffix}", tags=without)) >= {
+        *("frames", "pts", "duration", "audio 0", "chapters")
+    }
+
+
+def test_a_ratio_that_is_no_whole_number(make_clip: MakeClip, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "s.mkv", color=BT709)
+    assert enlarge(source, tmp_path / "r.mkv", size="110x82", fit="stretch").ok
+    assert failed(source, tmp_path / "r.mkv") == set()

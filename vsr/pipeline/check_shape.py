@@ -73,8 +73,10 @@ def _check_geometry(
     keeps_aspect = new.sample_aspect_ratio == (1 if is_square else aspect)
     note = "made square, as declared" if is_square else ""
     is_stretched = abs(box[2] * height / (box[3] * width) - 1) > allowed
-    if not keeps_aspect and is_stretched:
-        # Sides enlarged differently need pixels of another shape for the same display.
+    is_near = abs(new.sample_aspect_ratio / (1 if is_square else aspect) - 1) <= allowed
+    if not keeps_aspect and (is_stretched or is_near):
+        # Sides enlarged differently, be it by rounding, need pixels of another shape for the same
+        # display, which has a row of its own.
         keeps_aspect, note = True, "width and height were enlarged differently"
     turned = declared.picture.turn or declared.picture.flip
     matrices = old.display_matrix, new.display_matrix

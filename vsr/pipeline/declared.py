@@ -64,7 +64,10 @@ class DeclaredTimeline(_Frozen):
 
 
 class DeclaredRange(_Frozen):
-    """A stretch of the source that was taken, in seconds of its clock, end exclusive."""
+    """A stretch of the source that was taken, in seconds of its clock, end exclusive.
+
+    A packet of sound or subtitles is taken when it begins in it.
+    """
 
     start_s: Fraction
     end_s: Fraction
