@@ -98,6 +98,7 @@ def test_film_scans_pass_their_curve_and_keep_their_headers(tmp_path: Path) -> N
     )
     result = upscale(tmp_path / "in", tmp_path / "out", config(frame_rate="16"))
     assert "Film densities pass Cineon's curve" in notes(result)
+    assert "Lost" not in notes(result)
     for path in paths:
         data = (tmp_path / "out" / path.name).read_bytes()
         assert data[801] == 1
@@ -351,6 +352,11 @@ def test_check_and_probe_take_sequences_from_the_command_line(pair: tuple[Path, 
     found = run.invoke(cli, ["check", source, result])
     assert found.exit_code == 0, found.output
     assert run.invoke(cli, ["check", result, source]).exit_code == 1
+    (pair[1] / "a.003.png").rename(pair[1].parent / "kept")
+    gap = run.invoke(cli, ["check", source, result])
+    assert gap.exit_code == 1, gap.output
+    assert "a.003.png is missing" in gap.output
+    (pair[1].parent / "kept").rename(pair[1] / "a.003.png")
     said = run.invoke(cli, ["probe", source])
     assert said.exit_code == 0, said.output
     assert "64x48" in said.output

@@ -115,6 +115,11 @@ def parse_pattern(path: Path) -> Names | None:
     return Names(prefix=match["prefix"], width=width, tail=match["tail"])
 
 
+def names_sequence(path: Path) -> bool:
+    """Whether `path` is a folder or a pattern, whatever is there."""
+    return _is(stat.S_ISDIR, path) or parse_pattern(path) is not None
+
+
 def _is(kind: Callable[[int], bool], path: Path) -> bool:
     """Whether something of a kind is at `path`; a name that cannot be looked up is nothing."""
     try:

@@ -20,7 +20,7 @@ from vsr.media.damage import TIMESTAMP_TROUBLES, DamageEvent
 from vsr.media.fingerprint import fingerprint, packet_times
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
-from vsr.media.stills import find_sequence
+from vsr.media.stills import names_sequence
 from vsr.media.streams import StreamPlan, plan_streams
 from vsr.pipeline.check_pair import Pair
 from vsr.pipeline.check_shape import check_shape
@@ -61,7 +61,7 @@ def check(
         MediaError: the source cannot be read. A result that cannot be read is a failed row.
     """
     source, result = Path(source), Path(result)
-    if find_sequence(source) is not None or find_sequence(result) is not None:
+    if names_sequence(source) or names_sequence(result):
         # Here, because it builds on rooms that a check of films does not need.
         from vsr.pipeline.check_pictures import check_pictures
 

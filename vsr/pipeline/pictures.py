@@ -172,9 +172,8 @@ def picture_streams(info: MediaInfo, container: str) -> StreamPlan | None:
             for stream in info.streams
         ),
         chapters=False,
-        metadata={},
         # A header's timecode travels with its picture.
-        stream_metadata={film: dict(info.video.metadata)} if container == info.video.codec else {},
+        metadata=dict(info.video.metadata) if container == info.video.codec else {},
         dropped_tags=tuple(info.metadata),
     )
 
