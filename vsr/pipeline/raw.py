@@ -20,7 +20,6 @@ from vsr.errors import ConfigError, OutputError
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
 from vsr.media.y4m import Y4mWriter, constant_rate
-from vsr.pipeline.check import CheckResult, CheckRow
 from vsr.pipeline.container import STDOUT, probe_film
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.plan import Plan, make_plan
@@ -38,6 +37,7 @@ from vsr.pipeline.upscale import (
     report,
     take_name,
 )
+from vsr.pipeline.verdict import CheckResult, CheckRow
 
 logger = logging.getLogger(__name__)
 

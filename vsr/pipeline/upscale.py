@@ -25,7 +25,6 @@ from vsr.media.damage import DamageEvent
 from vsr.media.inventory import inventory
 from vsr.media.probe import MediaInfo
 from vsr.media.segments import join_segments
-from vsr.pipeline.check import CheckResult, check
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
 from vsr.pipeline.declared import TAG as DECLARED_TAG
 from vsr.pipeline.declared import Declared, write_sidecar
@@ -35,6 +34,7 @@ from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
+from vsr.pipeline.verdict import CheckResult
 
 __all__ = ["Progress", "UpscaleResult", "run_segment", "upscale"]
 
@@ -164,6 +164,9 @@ def upscale(
         joined = _join(plan, info, [segment], folder)
         clock.end("join")
         tell(Progress("check", 0, plan.num_frames))
+        # Here, because comparing pictures takes torch, and a bad source is refused without it.
+        from vsr.pipeline.check import check
+
         proof = check(
             source,
             joined,
