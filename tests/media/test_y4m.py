@@ -106,7 +106,7 @@ def test_plain_av_reads_the_same_samples(layout: PlaneLayout, pixel_format: str)
     settings = settings_of(layout, sar=Fraction(16, 15))
     data, frames = write(settings)
     assert settings.pixel_format == pixel_format
-    with av.open(io.BytesIO(data), format="yuv4mpegpipe") as container:
+    with av.open(io.BytesIO(data), "r", format="yuv4mpegpipe") as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height) == (36, 22)
         assert Fraction(str(stream.average_rate)) == Fraction(30000, 1001)
@@ -125,7 +125,7 @@ def test_plain_av_reads_the_same_samples(layout: PlaneLayout, pixel_format: str)
 def test_range(full: bool, code: int) -> None:
     layout = PlaneLayout(bits=8, log2_chroma_w=1, log2_chroma_h=1)
     data, _ = write(settings_of(layout, full_range=full), 1)
-    with av.open(io.BytesIO(data), format="yuv4mpegpipe") as container:
+    with av.open(io.BytesIO(data), "r", format="yuv4mpegpipe") as container:
         assert int(next(container.decode(video=0)).color_range) == code
 
 
@@ -150,7 +150,7 @@ def test_odd_sizes() -> None:
     layout = PlaneLayout(bits=8, log2_chroma_w=1, log2_chroma_h=1)
     data, frames = write(settings_of(layout, size=(35, 21)), 2)
     assert frames[0].planes[1].shape == (11, 18)
-    with av.open(io.BytesIO(data), format="yuv4mpegpipe") as container:
+    with av.open(io.BytesIO(data), "r", format="yuv4mpegpipe") as container:
         assert len(list(container.decode(video=0))) == 2
 
 

@@ -187,7 +187,7 @@ def two_films(path: Path) -> Path:
                 frame.pts = index
                 packets += stream.encode(frame)
             packets += stream.encode(None)
-        packets.sort(key=lambda packet: packet.dts * packet.time_base)
+        packets.sort(key=lambda packet: packet.dts or 0)
         output.mux(packets)
     return path
 

@@ -62,6 +62,7 @@ def test_the_same_pictures_as_in_a_lossless_file(
     with av.open(str(tmp_path / "b.y4m")) as container:
         assert container.format.name == "yuv4mpegpipe"
         rate = container.streams.video[0].average_rate
+        assert rate is not None
         assert Fraction(rate.numerator, rate.denominator) == Fraction(30000, 1001)
     assert planes(str(tmp_path / "b.y4m")) == planes(str(tmp_path / "b.mkv"))
 
