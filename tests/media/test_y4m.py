@@ -117,7 +117,7 @@ def test_plain_av_reads_the_same_samples(layout: PlaneLayout, pixel_format: str)
     assert not any(frame.interlaced_frame for frame in decoded)
     for frame, written in zip(decoded, frames, strict=True):
         for plane, samples in zip(frame.planes, written.planes, strict=True):
-            raw = np.frombuffer(plane, samples.dtype).reshape(plane.height, -1)
+            raw = np.frombuffer(bytes(plane), samples.dtype).reshape(plane.height, -1)
             assert np.array_equal(raw[:, : plane.width], samples)
 
 

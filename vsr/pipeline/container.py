@@ -17,8 +17,7 @@ from vsr.media.settings import EncoderSettings, resolve_settings
 from vsr.media.stills import KINDS
 from vsr.media.stills_write import picture_settings
 from vsr.media.streams import StreamPlan, plan_streams
-from vsr.media.y4m import CONTAINER
-from vsr.media.y4m import y4m_settings, y4m_streams
+from vsr.media.y4m import CONTAINER, y4m_settings, y4m_streams
 
 RAW = CONTAINER
 """What raw pictures are called where a container is named."""
