@@ -98,7 +98,7 @@ def estimate(source: Path, output: Path, info: MediaInfo, known: Outline) -> Est
     others = 0 if known.container == RAW else _other_bytes(info)
     needed = video if known.container == RAW else 2 * video + others
     return Estimate(
-        seconds=round(num_frames * (per_frame + passes), 1),
+        seconds=round(num_frames * (per_frame + passes), 3),
         result_bytes=video + others,
         disk_bytes=needed,
         free_bytes=free,
