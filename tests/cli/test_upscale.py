@@ -256,15 +256,22 @@ def test_probe_tells_what_is_there_and_what_would_become_of_it(
     assert document["video"]["width"] == 64
     assert document["video"]["time_base"] == "1/12800"
     assert [stream["kind"] for stream in document["streams"]] == ["video", "audio"]
-    assert [action["action"] for action in document["plan"]["actions"]] == ["video", "keep"]
+    streams = document["for"]["plan"][:2]
+    assert [(item["kind"], item["action"]) for item in streams] == [
+        ("video", "video"),
+        ("audio", "keep"),
+    ]
+    assert (document["for"]["width"], document["for"]["result"]) == (256, "x.mkv")
     assert run(["probe", str(film)]) == 0
     assert "h264 64x48" in capfd.readouterr().out
 
 
-def test_probe_refuses_in_a_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_probe_refuses_in_a_sentence(
+    film: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(["probe", str(tmp_path / "none.mkv")]) == 3
     assert_one_sentence(capfd.readouterr().err)
-    assert run(["probe", str(tmp_path / "none.mkv"), "--for", "x.gif"]) == 2
+    assert run(["probe", str(film), "--for", "x.gif"]) == 2
     assert_one_sentence(capfd.readouterr().err)
 
 
