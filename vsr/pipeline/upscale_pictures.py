@@ -21,6 +21,14 @@ from vsr.media.stills_write import PictureWriter
 from vsr.media.y4m import CONTAINER as RAW
 from vsr.pipeline.check_pictures import check_pictures
 from vsr.pipeline.container import choose_container, probe_film
+from vsr.pipeline.output import (
+    WorkFolder,
+    refuse_output,
+    refuse_same_file,
+    reject,
+    sha256_of,
+    take_name,
+)
 from vsr.pipeline.pictures import (
     Pictures,
     digest_files,
@@ -34,19 +42,7 @@ from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock
-from vsr.pipeline.upscale import (
-    OnProgress,
-    PhaseClock,
-    Progress,
-    UpscaleResult,
-    WorkFolder,
-    refuse_output,
-    refuse_same_file,
-    reject,
-    report,
-    sha256_of,
-    take_name,
-)
+from vsr.pipeline.upscale import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.verdict import CheckResult
 
 logger = logging.getLogger(__name__)
