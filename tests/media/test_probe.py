@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from vsr.errors import MediaError, NoVideoStreamError, OpenError, UnsupportedVid
 from vsr.frame import ContentLight, Matrix, PlaneLayout, Primaries, Transfer
 from vsr.media.probe import ProbeLimits, open_input, probe, to_fraction
 
+MakeClip = Callable[..., Path]
+
 
 class TestDescription:
-    def test_everything_a_rich_file_holds(self, make_clip, tmp_path):
+    def test_everything_a_rich_file_holds(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(
             tmp_path / "rich.mkv",
             audio=("aac", "flac"),
@@ -61,7 +64,7 @@ class TestDescription:
         assert not info.video.color.full_range
         assert any("cover art" in warning for warning in info.warnings)
 
-    def test_video_of_an_mp4(self, make_clip, tmp_path):
+    def test_video_of_an_mp4(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", start=50, bframes=2, rotation=90, frames=10)
         video = probe(clip).video
         assert (video.codec, video.width, video.height) == ("h264", 64, 48)
@@ -87,12 +90,19 @@ class TestDescription:
             ("ffv1", "gray", PlaneLayout(bits=8, is_gray=True)),
         ],
     )
-    def test_layout(self, make_clip, tmp_path, codec, pixel_format, layout):
+    def test_layout(
+        self,
+        make_clip: MakeClip,
+        tmp_path: Path,
+        codec: str,
+        pixel_format: str,
+        layout: PlaneLayout,
+    ) -> None:
         clip = make_clip(tmp_path / "a.mkv", codec=codec, pixel_format=pixel_format, frames=2)
         video = probe(clip).video
         assert (video.pixel_format, video.layout) == (pixel_format, layout)
 
-    def test_full_range_by_tag_and_by_name(self, make_clip, tmp_path):
+    def test_full_range_by_tag_and_by_name(self, make_clip: MakeClip, tmp_path: Path) -> None:
         tagged = make_clip(tmp_path / "a.mp4", full_range=True, frames=2)
         named = make_clip(tmp_path / "b.mkv", codec="mjpeg", pixel_format="yuvj422p", frames=2)
         limited = make_clip(tmp_path / "c.mp4", frames=2)
@@ -100,14 +110,14 @@ class TestDescription:
             *(True, True, False)
         ]
 
-    def test_interlaced_by_flag(self, make_clip, tmp_path):
+    def test_interlaced_by_flag(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(
             tmp_path / "a.mkv", codec_options={"x264-params": "tff=1:log-level=none"}, frames=3
         )
         video = probe(clip).video
         assert video.is_interlaced
 
-    def test_hdr_static_metadata(self, make_clip, tmp_path):
+    def test_hdr_static_metadata(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(
             tmp_path / "hdr.mkv",
             codec="libx265",
@@ -127,20 +137,22 @@ class TestDescription:
         assert display.green == (Fraction(13250, 50000), Fraction(34500, 50000))
         assert display.blue == (Fraction(7500, 50000), Fraction(3000, 50000))
         assert display.white == (Fraction(15635, 50000), Fraction(16450, 50000))
-        assert (display.min_luminance, display.max_luminance) == (Fraction(50, 10000), 1000)
+        assert display.min_luminance == Fraction(50, 10000)
+        assert display.max_luminance == 1000
 
-    def test_tags_that_are_not_utf8(self, make_clip, tmp_path):
+    def test_tags_that_are_not_utf8(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mkv", metadata={"title": "Caf\u00e9 noir"}, frames=2)
         data = clip.read_bytes()
         assert "Caf\u00e9".encode() in data
         clip.write_bytes(data.replace("Caf\u00e9".encode(), b"Caf\xe9!"))
         assert probe(clip).metadata["title"] == b"Caf\xe9! noir".decode("utf-8", "surrogateescape")
 
-    def test_first_default_stream_is_the_film(self, tmp_path):
+    def test_first_default_stream_is_the_film(self, tmp_path: Path) -> None:
         clip = tmp_path / "two.mkv"
         with av.open(str(clip), "w") as output:
             streams = []
-            for size, disposition in ((64, 0), (32, av.stream.Disposition.default)):
+            none, default = av.stream.Disposition(0), av.stream.Disposition.default
+            for size, disposition in ((64, none), (32, default)):
                 stream = output.add_stream("ffv1", rate=25)
                 stream.width = stream.height = size
                 stream.pix_fmt = "yuv420p"
@@ -169,31 +181,31 @@ class TestRefusals:
         assert caught.value.hint
         assert "\n" not in str(caught.value)
 
-    def test_missing(self, tmp_path):
+    def test_missing(self, tmp_path: Path) -> None:
         self.refuse(tmp_path / "no.mp4", OpenError, "does not exist")
 
-    def test_empty(self, tmp_path):
+    def test_empty(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").touch()
         self.refuse(tmp_path / "a.mp4", OpenError, "is empty")
 
-    def test_directory(self, tmp_path):
+    def test_directory(self, tmp_path: Path) -> None:
         self.refuse(tmp_path, OpenError, "is a directory")
 
-    def test_named_pipe_does_not_block(self, tmp_path):
+    def test_named_pipe_does_not_block(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "a.mp4")
         self.refuse(tmp_path / "a.mp4", OpenError, "is a named pipe")
 
-    def test_device(self):
+    def test_device(self) -> None:
         self.refuse(Path("/dev/zero"), OpenError, "is a device")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-    def test_unreadable(self, make_clip, tmp_path):
+    def test_unreadable(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=2)
         clip.chmod(0)
         self.refuse(clip, OpenError, "cannot be read: Permission denied")
 
     @pytest.mark.parametrize("data", [b"x", bytes(range(256)) * 40, b"\0" * 5000])
-    def test_bytes_that_are_no_video(self, tmp_path, data):
+    def test_bytes_that_are_no_video(self, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "a.mp4").write_bytes(data)
         self.refuse(tmp_path / "a.mp4", OpenError, "is not a video container|holds text")
 
@@ -207,30 +219,30 @@ class TestRefusals:
             "Grüße " * 1000,
         ],
     )
-    def test_text_named_mp4(self, tmp_path, make_clip, text):
+    def test_text_named_mp4(self, tmp_path: Path, make_clip: MakeClip, text: str) -> None:
         make_clip(tmp_path / "other.mp4", frames=2)
         (tmp_path / "a.mp4").write_text(text, encoding="utf-8")
         self.refuse(tmp_path / "a.mp4", OpenError, "holds text")
 
-    def test_playlist_cannot_open_another_file(self, tmp_path, make_clip):
+    def test_playlist_cannot_open_another_file(self, tmp_path: Path, make_clip: MakeClip) -> None:
         make_clip(tmp_path / "other.mp4", frames=2)
         playlist = tmp_path / "a.m3u8"
         playlist.write_text(f"#EXTM3U\n#EXTINF:1,\nfile://{tmp_path / 'other.mp4'}\n")
         self.refuse(playlist, OpenError, "holds text")
 
-    def test_no_video_stream(self, make_clip, tmp_path):
+    def test_no_video_stream(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", video=False, audio=("aac",))
         self.refuse(clip, NoVideoStreamError, "no video stream, only audio")
 
-    def test_only_cover_art(self, make_clip, tmp_path):
+    def test_only_cover_art(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mkv", video=False, audio=("flac",), cover_art=True)
         self.refuse(clip, NoVideoStreamError, "cover art")
 
-    def test_mp4_cut_off_before_its_index(self, make_clip, tmp_path):
+    def test_mp4_cut_off_before_its_index(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", truncate=0.5)
         self.refuse(clip, OpenError, "was cut off before its index was written")
 
-    def test_xyz_pictures(self, make_clip, tmp_path):
+    def test_xyz_pictures(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.nut", codec="rawvideo", pixel_format="xyz12le", frames=1)
         self.refuse(clip, UnsupportedVideoError, "pixel format xyz12le")
 
@@ -244,7 +256,9 @@ class TestRefusals:
             (ProbeLimits(max_pixels=64 * 48 - 1), "pictures of 64x48"),
         ],
     )
-    def test_limits(self, make_clip, tmp_path, limits, words):
+    def test_limits(
+        self, make_clip: MakeClip, tmp_path: Path, limits: ProbeLimits, words: str
+    ) -> None:
         clip = make_clip(
             tmp_path / "a.mkv", audio=("aac",), chapters=2, attachment="a.txt", frames=2
         )
@@ -252,7 +266,7 @@ class TestRefusals:
         with pytest.raises(UnsupportedVideoError, match=words):
             probe(clip, limits=limits)
 
-    def test_a_whitelist_cannot_be_widened(self, tmp_path):
+    def test_a_whitelist_cannot_be_widened(self, tmp_path: Path) -> None:
         (tmp_path / "a.m3u8").write_text("#EXTM3U\n")
         with pytest.raises(OpenError):
             open_input(
@@ -274,19 +288,21 @@ class TestNames:
             "x" * 251 + ".mp4",
         ],
     )
-    def test_taken_literally(self, make_clip, tmp_path, monkeypatch, name):
+    def test_taken_literally(
+        self, make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         plain = make_clip(tmp_path / "plain.mp4", frames=2)
         plain.rename(tmp_path / name)
         monkeypatch.chdir(tmp_path)
         assert probe(Path(name)).video.num_frames == 2
 
-    def test_not_utf8(self, make_clip, tmp_path):
+    def test_not_utf8(self, make_clip: MakeClip, tmp_path: Path) -> None:
         plain = make_clip(tmp_path / "plain.mp4", frames=2)
         path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
         plain.rename(path)
         assert probe(path).video.num_frames == 2
 
-    def test_a_url_opens_no_socket(self):
+    def test_a_url_opens_no_socket(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.5)
             port = server.getsockname()[1]
@@ -303,12 +319,12 @@ class TestNames:
             listener.join()
         assert seen == []
 
-    def test_a_name_with_a_null_byte(self):
+    def test_a_name_with_a_null_byte(self) -> None:
         with pytest.raises(OpenError):
             probe(Path("a\0b.mp4"))
 
 
-def test_rationals_of_every_version_of_av():
+def test_rationals_of_every_version_of_av() -> None:
     class Falsy:
         numerator, denominator = 0, 1
 
@@ -324,12 +340,12 @@ def test_rationals_of_every_version_of_av():
     assert to_fraction(Fraction(30000, 1001)) == Fraction(30000, 1001)
 
 
-def test_media_never_imports_torch():
+def test_media_never_imports_torch() -> None:
     code = "import sys, vsr.media.reader, vsr.media.filters; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(vsr.__file__).parents[1])
 
 
-def test_damaged_headers_end_in_our_errors(make_clip, tmp_path):
+def test_damaged_headers_end_in_our_errors(make_clip: MakeClip, tmp_path: Path) -> None:
     """Any byte may be wrong; what comes out is a description or one of our errors."""
     clip = make_clip(tmp_path / "a.mp4", frames=3, audio=("aac",))
     data = bytearray(clip.read_bytes())

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -16,8 +18,10 @@ from vsr.media import formats
 from vsr.media.probe import ProbeLimits, probe
 from vsr.media.reader import DecodeEntry, FrameReader, find_decode_entry
 
+MakeClip = Callable[..., Path]
 
-def read(path: Path, **options) -> list[Frame]:
+
+def read(path: Path, **options: Any) -> list[Frame]:
     with FrameReader(path, **options) as reader:
         return list(reader)
 
@@ -90,7 +94,16 @@ class TestTimestamps:
         ],
     )
     @pytest.mark.parametrize("threads", [1, 2])
-    def test_exact(self, make_clip, tmp_path, name, options, time_base, pts, threads):
+    def test_exact(
+        self,
+        make_clip: MakeClip,
+        tmp_path: Path,
+        name: str,
+        options: dict[str, Any],
+        time_base: Fraction,
+        pts: list[int] | None,
+        threads: int,
+    ) -> None:
         clip = make_clip(tmp_path / name, **options)
         with FrameReader(clip, threads=threads) as reader:
             got = [frame.pts for frame in reader]
@@ -100,16 +113,18 @@ class TestTimestamps:
             pts = [got[0] + 3600 * k for k in range(12)]
         assert got == pts
 
-    def test_durations(self, make_clip, tmp_path):
+    def test_durations(self, make_clip: MakeClip, tmp_path: Path) -> None:
         assert {f.duration for f in read(make_clip(tmp_path / "a.mp4"))} == {512}
 
-    def test_a_rate_of_one_frame_per_tick_says_nothing(self, make_clip, tmp_path):
+    def test_a_rate_of_one_frame_per_tick_says_nothing(
+        self, make_clip: MakeClip, tmp_path: Path
+    ) -> None:
         """Remuxed variable rate in Matroska claims 1000 frames a second."""
         source = make_clip(tmp_path / "a.mkv", pts=[0, 33, 90], time_base=Fraction(1, 1000))
         clip = tmp_path / "b.mkv"
         with av.open(str(source)) as old, av.open(str(clip), "w") as new:
             stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
-            stream.rate = 1000
+            stream.rate = Fraction(1000)
             for packet in old.demux(video=0):
                 if packet.size:
                     packet.stream = stream
@@ -118,7 +133,7 @@ class TestTimestamps:
         assert probe(clip).video.frame_rate is None
         assert [(f.pts, f.duration) for f in read(clip)] == [(0, 0), (33, 0), (90, 0)]
 
-    def test_edit_list_cuts_the_start(self, make_clip, tmp_path):
+    def test_edit_list_cuts_the_start(self, make_clip: MakeClip, tmp_path: Path) -> None:
         """MP4 written with a negative first pts hides those frames behind an edit list."""
         clip = make_clip(tmp_path / "a.mp4", start=-3, frames=12)
         expected = [f.pts for f in av.open(str(clip)).decode(video=0)]
@@ -139,7 +154,15 @@ class TestPlanes:
         shapes.append((height, width))
         return [source.integers(0, 1 << bits, shapes[k], dtype) for k in range(count)]
 
-    def check(self, make_clip, path, pixel_format, layout, planes, packed) -> None:
+    def check(
+        self,
+        make_clip: MakeClip,
+        path: Path,
+        pixel_format: str,
+        layout: PlaneLayout,
+        planes: Sequence[np.ndarray],
+        packed: Sequence[np.ndarray],
+    ) -> None:
         """`packed`: one 2-D array per plane of FFmpeg's, with the bytes of every row."""
 
         def fill(frame: av.VideoFrame, index: int) -> None:
@@ -169,7 +192,9 @@ class TestPlanes:
         for frame in frames:
             self.compare(frame.planes, planes, layout)
 
-    def compare(self, found, planes, layout) -> None:
+    def compare(
+        self, found: Sequence[np.ndarray], planes: Sequence[np.ndarray], layout: PlaneLayout
+    ) -> None:
         assert len(found) == layout.num_planes == len(planes)
         for got, want in zip(found, planes, strict=True):
             assert got.dtype == layout.dtype
@@ -192,9 +217,11 @@ class TestPlanes:
             ("yuv444p16be", 16, (0, 0)),
         ],
     )
-    def test_planar_yuv(self, make_clip, tmp_path, name, bits, sub):
+    def test_planar_yuv(
+        self, make_clip: MakeClip, tmp_path: Path, name: str, bits: int, sub: tuple[int, int]
+    ) -> None:
         planes = self.reference(bits, sub)
-        order = ">" if name.endswith("be") else "="
+        order: Literal[">", "="] = ">" if name.endswith("be") else "="
         packed = [plane.astype(plane.dtype.newbyteorder(order)) for plane in planes]
         layout = PlaneLayout(bits=bits, log2_chroma_w=sub[0], log2_chroma_h=sub[1])
         self.check(make_clip, tmp_path / "a.nut", name, layout, planes, packed)
@@ -203,7 +230,9 @@ class TestPlanes:
         ("name", "bits", "shift"),
         [("nv12", 8, 0), ("nv21", 8, 0), ("p010le", 10, 6), ("p010be", 10, 6), ("p016le", 16, 0)],
     )
-    def test_semi_planar(self, make_clip, tmp_path, name, bits, shift):
+    def test_semi_planar(
+        self, make_clip: MakeClip, tmp_path: Path, name: str, bits: int, shift: int
+    ) -> None:
         luma, u, v = planes = self.reference(bits, (1, 1))
         first, second = (v, u) if name == "nv21" else (u, v)
         packed = [luma << shift, np.stack([first, second], -1).reshape(len(u), -1) << shift]
@@ -213,7 +242,7 @@ class TestPlanes:
         self.check(make_clip, tmp_path / "a.nut", name, layout, planes, packed)
 
     @pytest.mark.parametrize("name", ["yuyv422", "uyvy422", "yvyu422", "y210le"])
-    def test_packed_422(self, make_clip, tmp_path, name):
+    def test_packed_422(self, make_clip: MakeClip, tmp_path: Path, name: str) -> None:
         bits = 10 if name == "y210le" else 8
         luma, u, v = planes = self.reference(bits, (1, 0))
         even, odd = luma[:, ::2], luma[:, 1::2]
@@ -239,7 +268,9 @@ class TestPlanes:
             ("rgba64le", 16, "RGBA"),
         ],
     )
-    def test_packed_rgb(self, make_clip, tmp_path, name, bits, order):
+    def test_packed_rgb(
+        self, make_clip: MakeClip, tmp_path: Path, name: str, bits: int, order: str
+    ) -> None:
         planes = self.reference(bits, (0, 0), len(order))
         by_letter = dict(zip("GBRA", planes, strict=False))
         packed = np.stack([by_letter[letter] for letter in order], -1).reshape(len(planes[0]), -1)
@@ -251,26 +282,30 @@ class TestPlanes:
     @pytest.mark.parametrize(
         ("name", "shifts"), [("x2rgb10le", (20, 10, 0)), ("x2bgr10le", (0, 10, 20))]
     )
-    def test_ten_bit_rgb_words(self, make_clip, tmp_path, name, shifts):
+    def test_ten_bit_rgb_words(
+        self, make_clip: MakeClip, tmp_path: Path, name: str, shifts: tuple[int, int, int]
+    ) -> None:
         g, b, r = planes = self.reference(10, (0, 0))
-        words = sum(p.astype(np.uint32) << s for p, s in zip((r, g, b), shifts, strict=True))
+        words = np.zeros_like(g, np.uint32)
+        for plane, shift in zip((r, g, b), shifts, strict=True):
+            words |= plane.astype(np.uint32) << shift
         layout = PlaneLayout(bits=10, is_rgb=True)
         self.check(make_clip, tmp_path / "a.nut", name, layout, planes, [words.astype("<u4")])
 
-    def test_gray(self, make_clip, tmp_path):
+    def test_gray(self, make_clip: MakeClip, tmp_path: Path) -> None:
         for name, bits in (("gray", 8), ("gray10le", 10), ("gray16be", 16)):
             plane = self.reference(bits, (0, 0), 1)[0]
             packed = plane.astype(">u2") if name.endswith("be") else plane
             layout = PlaneLayout(bits=bits, is_gray=True)
             self.check(make_clip, tmp_path / f"{name}.nut", name, layout, [plane], [packed])
 
-    def test_gray_with_alpha(self, make_clip, tmp_path):
+    def test_gray_with_alpha(self, make_clip: MakeClip, tmp_path: Path) -> None:
         luma, alpha = planes = self.reference(8, (0, 0), 2)
         packed = np.stack([luma, alpha], -1).reshape(len(luma), -1)
         layout = PlaneLayout(bits=8, is_gray=True, has_alpha=True)
         self.check(make_clip, tmp_path / "a.nut", "ya8", layout, planes, [packed])
 
-    def test_palette(self, make_clip, tmp_path):
+    def test_palette(self, make_clip: MakeClip, tmp_path: Path) -> None:
         index = self.reference(8, (0, 0), 1)[0]
         colors = np.random.default_rng(1).integers(0, 256, (256, 4), np.uint8)
         colors[:, 3] = 255  # stored as B, G, R, A
@@ -283,7 +318,9 @@ class TestPlanes:
 
     @pytest.mark.parametrize("size", [(33, 21), (1, 1), (2, 17)])
     @pytest.mark.parametrize("name", ["yuv420p", "yuv420p10le", "yuv411p"])
-    def test_odd_sizes(self, make_clip, tmp_path, size, name):
+    def test_odd_sizes(
+        self, make_clip: MakeClip, tmp_path: Path, size: tuple[int, int], name: str
+    ) -> None:
         clip = make_clip(
             tmp_path / "a.nut", codec="rawvideo", pixel_format=name, width=size[0], height=size[1],
             frames=2,
@@ -296,7 +333,9 @@ class TestPlanes:
                 raw = np.frombuffer(bytes(plane), got.dtype).reshape(plane.height, -1)
                 np.testing.assert_array_equal(got, raw[:rows, :columns])
 
-    def test_native_planes_are_views_that_outlive_the_reader(self, make_clip, tmp_path):
+    def test_native_planes_are_views_that_outlive_the_reader(
+        self, make_clip: MakeClip, tmp_path: Path
+    ) -> None:
         clip = make_clip(tmp_path / "a.mkv", codec="ffv1", frames=12)
         kept = read(clip)
         assert all(plane.base is not None for frame in kept for plane in frame.planes)
@@ -332,7 +371,9 @@ class TestRange:
             ),
         ],
     )
-    def test_any_start_gives_the_same_frames(self, make_clip, tmp_path, name, options, threads):
+    def test_any_start_gives_the_same_frames(
+        self, make_clip: MakeClip, tmp_path: Path, name: str, options: dict[str, Any], threads: int
+    ) -> None:
         clip = make_clip(tmp_path / name, **{"frames": 24, **options})
         whole = read(clip)
         info = probe(clip).video
@@ -342,12 +383,12 @@ class TestRange:
             assert len(part) == 24 - first
             assert all(map(same, part, whole[first:]))
 
-    def test_half_open(self, make_clip, tmp_path):
+    def test_half_open(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mkv", frames=24, gop=6, bframes=2)
         part = read(clip, start_pts=41, end_pts=200)
         assert [f.pts for f in part] == [80, 120, 160]
 
-    def test_entry_of_a_plan(self, make_clip, tmp_path):
+    def test_entry_of_a_plan(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=24, gop=6, bframes=2)
         whole = read(clip)
         assert find_decode_entry(clip, whole[14].pts) == DecodeEntry(whole[12].pts, 2)
@@ -365,11 +406,12 @@ class TestRange:
 def packets_of(path: Path) -> list[tuple[int, int]]:
     """(byte offset, size) of every video packet."""
     with av.open(str(path)) as container:
-        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        packets = [p for p in container.demux(video=0) if p.size]
+        return [(p.pos, p.size) for p in packets if p.pos is not None]
 
 
 class TestDamage:
-    def test_flipped_bytes_are_noticed(self, make_clip, tmp_path):
+    def test_flipped_bytes_are_noticed(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=24, gop=24)
         data = bytearray(clip.read_bytes())
         offset, size = packets_of(clip)[10]
@@ -386,7 +428,9 @@ class TestDamage:
             listed = sum(e.count for e in reader.events if e.kind == "corrupt_frame")
             assert len(flagged) == listed
 
-    def test_refused_packets_are_counted_and_bounded(self, make_clip, tmp_path):
+    def test_refused_packets_are_counted_and_bounded(
+        self, make_clip: MakeClip, tmp_path: Path
+    ) -> None:
         clip = make_clip(tmp_path / "a.mkv", codec="ffv1", frames=24)
         data = bytearray(clip.read_bytes())
         for offset, size in packets_of(clip)[4:]:
@@ -400,7 +444,9 @@ class TestDamage:
         with pytest.raises(DecodeError):
             read(clip, max_consecutive_errors=0)
 
-    def test_truncated_matroska_ends_early_and_says_so(self, make_clip, tmp_path):
+    def test_truncated_matroska_ends_early_and_says_so(
+        self, make_clip: MakeClip, tmp_path: Path
+    ) -> None:
         clip = make_clip(
             tmp_path / "a.mkv", frames=24, rate=5, codec="ffv1", time_base=Fraction(1, 5)
         )
@@ -409,7 +455,7 @@ class TestDamage:
             assert [f.pts for f in reader] == [200 * k for k in range(12)]
             assert [event.kind for event in reader.events] == ["short"]
 
-    def test_nothing_decodable(self, make_clip, tmp_path):
+    def test_nothing_decodable(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=6)
         data = bytearray(clip.read_bytes())
         for offset, size in packets_of(clip):
@@ -418,7 +464,7 @@ class TestDamage:
         with pytest.raises(DecodeError, match="No picture"):
             read(clip)
 
-    def test_duplicate_timestamps_are_spread(self, make_clip, tmp_path):
+    def test_duplicate_timestamps_are_spread(self, make_clip: MakeClip, tmp_path: Path) -> None:
         source = make_clip(tmp_path / "a.mkv", codec="ffv1", frames=6)
         clip = tmp_path / "b.mkv"
         with av.open(str(source)) as old, av.open(str(clip), "w") as new:
@@ -445,7 +491,9 @@ class TestChanges:
             ({"color": (9, 16, 9, 1)}, "colour"),
         ],
     )
-    def test_refused_with_the_place(self, make_clip, tmp_path, change, words):
+    def test_refused_with_the_place(
+        self, make_clip: MakeClip, tmp_path: Path, change: dict[str, Any], words: str
+    ) -> None:
         options = {"frames": 6, "color": (1, 1, 1, 1)}
         first = make_clip(tmp_path / "a.ts", **options)
         second = make_clip(tmp_path / "b.ts", **{**options, "start": 6, **change})
@@ -455,14 +503,14 @@ class TestChanges:
             read(clip)
         assert re.search(r"at pts \d+ \(\d+\.\d{3} s\)", str(caught.value))
 
-    def test_size_beyond_the_limit(self, make_clip, tmp_path):
+    def test_size_beyond_the_limit(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mkv", frames=2)
         with pytest.raises(UnsupportedVideoError, match="64x48"):
             read(clip, limits=ProbeLimits(max_pixels=100))
 
 
 class TestRealMedia:
-    def test_every_file_against_plain_decoding(self, media_dir):
+    def test_every_file_against_plain_decoding(self, media_dir: Path) -> None:
         """Frame count and pts of each file equal those of a bare decode loop."""
         paths = sorted(path for path in media_dir.iterdir() if path.is_file())
         assert paths, f"{media_dir} holds no files"
@@ -477,22 +525,26 @@ class TestRealMedia:
                         for k in range(frame.layout.num_planes)
                     ]
                     assert {plane.dtype for plane in frame.planes} == {frame.layout.dtype}
-            expected = []
+            expected: list[int] = []
             with av.open(str(path)) as container:
                 stream = container.streams[reader.info.stream_index]
+                assert isinstance(stream, av.VideoStream)
                 stream.thread_type = "AUTO"
                 stream.codec_context.thread_count = 1
                 for packet in container.demux(stream):
                     try:
-                        expected += [frame.pts for frame in packet.decode()]
+                        decoded = packet.decode()
                     except av.FFmpegError:
                         continue
+                    for plain in decoded:
+                        assert plain.pts is not None
+                        expected.append(plain.pts)
             # Only a file whose own timestamps run backward may differ, and then by order alone.
             kinds = {event.kind for event in reader.events}
             assert got == (sorted(expected) if "swapped_pts" in kinds else expected), path.name
             assert all(a < b for a, b in pairwise(got)), path.name
 
-    def test_start_in_the_middle(self, media_dir):
+    def test_start_in_the_middle(self, media_dir: Path) -> None:
         for name in (
             "nasa_2audio_2subs.mp4",
             "vfr_jump.mp4",
@@ -508,7 +560,7 @@ class TestRealMedia:
                 assert len(part) == len(whole) - first, name
                 assert all(map(same, part, whole[first:])), name
 
-    def test_what_the_awkward_ones_are(self, media_dir):
+    def test_what_the_awkward_ones_are(self, media_dir: Path) -> None:
         nasa = probe(media_dir / "nasa_2audio_2subs.mp4")
         assert (nasa.video.width, nasa.video.height, nasa.video.num_frames) == (320, 180, 325)
         assert [s.kind for s in nasa.streams].count("audio") == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from vsr.media.timestamps import TimestampRepair
 
 
 def repair(
-    raw: list[int | None], *, duration: int = 0, step: int = 40, first_pts: int = 0
+    raw: Sequence[int | None], *, duration: int = 0, step: int = 40, first_pts: int = 0
 ) -> tuple[list[int], list[tuple[str, int | None, int | None, int]]]:
     """Timestamps after repair, and (kind, first, last, count) of every event."""
     log = DamageLog()
@@ -25,7 +26,7 @@ def repair(
 @pytest.mark.parametrize(
     "raw", [[0, 40, 80], [5], [], [-80, -40, 0], [0, 1, 1000, 1001], [2**40, 2**40 + 1]]
 )
-def test_good_timestamps_pass(raw):
+def test_good_timestamps_pass(raw: list[int | None]) -> None:
     assert repair(raw) == (raw, [])
 
 
@@ -50,38 +51,40 @@ def test_good_timestamps_pass(raw):
         ([0, 1, 1, 2, 3, 10], [0, 1, 3, 5, 7, 10], None),
     ],
 )
-def test_repairs(raw, pts, events):
+def test_repairs(
+    raw: list[int | None], pts: list[int], events: list[tuple[str, int, int, int]] | None
+) -> None:
     got = repair(raw, first_pts=7)
     assert got[0] == pts
     if events is not None:
         assert got[1] == events
 
 
-def test_a_clock_that_restarts_follows_on():
+def test_a_clock_that_restarts_follows_on() -> None:
     raw = [1000 + 40 * k for k in range(5)] + [40 * k for k in range(12)]
     pts, events = repair(raw)
     assert pts == [1000 + 40 * k for k in range(17)]
     assert events == [("reset_pts", 1200, 1480, 8)]
 
 
-def test_a_restarted_clock_keeps_its_own_distances():
+def test_a_restarted_clock_keeps_its_own_distances() -> None:
     second = [0, 50, 60, 100, 110, 200, 210, 220, 300, 310]
     pts, _ = repair([500, 540, *second])
     assert pts == [500, 540, *(580 + value for value in second)]
 
 
-def test_all_missing():
+def test_all_missing() -> None:
     pts, events = repair([None] * 20, first_pts=100)
     assert pts == [100 + 40 * k for k in range(20)]
     assert events == [("missing_pts", 100, 860, 20)]
 
 
-def test_duration_beats_the_usual_step():
+def test_duration_beats_the_usual_step() -> None:
     assert repair([0, 25, None, None], duration=25)[0] == [0, 25, 50, 75]
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_whatever_comes_rises_strictly(seed):
+def test_whatever_comes_rises_strictly(seed: int) -> None:
     source = random.Random(seed)
     raw = [source.choice([None, source.randrange(-50, 2000), 40 * k]) for k in range(60)]
     pts, _ = repair(raw)
