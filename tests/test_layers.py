@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "frame": {"errors"},
     "config": {"errors", "frame"},
-    "color": {"errors", "frame"},
+    "chroma": {"errors", "frame"},
+    "color": {"errors", "frame", "chroma"},
     # Not color: media hands over planes and never loads torch.
     "media": BASE,
     "models": BASE | {"color"},
