@@ -26,6 +26,7 @@ from vsr.errors import (
     OutputError,
     OutputExistsError,
 )
+from vsr.pipeline import check as check_module
 from vsr.pipeline import upscale as upscale_module
 from vsr.pipeline.check import CheckResult, CheckRow
 from vsr.pipeline.upscale import Progress, UpscaleResult, upscale
@@ -265,9 +266,7 @@ def test_a_result_that_fails_its_check_is_kept_under_another_name(
     film: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = CheckRow(name="frames", ok=False, source="12", result="11")
-    monkeypatch.setattr(
-        upscale_module, "check", lambda *_, **__: CheckResult(ok=False, rows=(row,))
-    )
+    monkeypatch.setattr(check_module, "check", lambda *_, **__: CheckResult(ok=False, rows=(row,)))
     with pytest.raises(CheckFailedError, match="frames is 11, expected 12") as caught:
         upscale(film, output, config())
     assert caught.value.exit_code == 1
