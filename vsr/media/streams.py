@@ -98,6 +98,45 @@ class StreamPlan(BaseModel):
         return next(action for action in self.actions if action.index == index)
 
 
+def plan_film_alone(
+    info: MediaInfo,
+    container: str,
+    *,
+    why: str,
+    why_not: str,
+    metadata: dict[str, str] | None = None,
+    dropped_tags: tuple[str, ...] = (),
+) -> StreamPlan:
+    """The stream plan of a result that can hold nothing but the film.
+
+    Args:
+        info: the source, as probed.
+        container: name of the result's kind.
+        why: said of the film.
+        why_not: said of every other stream.
+        metadata: tags that are written; None for none.
+        dropped_tags: tags that have no place.
+    """
+    film = info.video.stream_index
+    return StreamPlan(
+        container=container,
+        actions=tuple(
+            StreamAction(
+                index=stream.index,
+                kind="cover" if stream.is_cover_art else stream.kind,
+                codec=stream.codec,
+                action="video" if stream.index == film else "drop",
+                reason=why if stream.index == film else why_not,
+                is_loss=stream.index != film,
+            )
+            for stream in info.streams
+        ),
+        chapters=False,
+        metadata=metadata or {},
+        dropped_tags=dropped_tags,
+    )
+
+
 def plan_streams(
     info: MediaInfo,
     container: str,

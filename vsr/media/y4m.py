@@ -20,7 +20,7 @@ from vsr.media.codecs import color_for, pixel_format_name
 from vsr.media.encoder import SegmentSummary
 from vsr.media.probe import MediaInfo
 from vsr.media.settings import EncoderSettings
-from vsr.media.streams import StreamAction, StreamPlan
+from vsr.media.streams import StreamPlan, plan_film_alone
 from vsr.media.tags import is_about_the_file
 
 CONTAINER = "y4m"
@@ -88,22 +88,11 @@ def y4m_settings(
 
 def y4m_streams(info: MediaInfo) -> StreamPlan:
     """The stream plan of raw pictures: nothing but the film."""
-    film = info.video.stream_index
-    return StreamPlan(
-        container=CONTAINER,
-        actions=tuple(
-            StreamAction(
-                index=stream.index,
-                kind="cover" if stream.is_cover_art else stream.kind,
-                codec=stream.codec,
-                action="video" if stream.index == film else "drop",
-                reason="upscaled, raw" if stream.index == film else "y4m holds pictures alone",
-                is_loss=stream.index != film,
-            )
-            for stream in info.streams
-        ),
-        chapters=False,
-        metadata={},
+    return plan_film_alone(
+        info,
+        CONTAINER,
+        why="upscaled, raw",
+        why_not="y4m holds pictures alone",
         dropped_tags=tuple(name for name in info.metadata if not is_about_the_file(name)),
     )
 

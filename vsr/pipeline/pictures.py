@@ -32,7 +32,7 @@ from vsr.media.stills import (
     parse_rate,
 )
 from vsr.media.stills_read import PictureReader, probe_sequence, read_still
-from vsr.media.streams import StreamAction, StreamPlan
+from vsr.media.streams import StreamAction, StreamPlan, plan_film_alone
 from vsr.pipeline.scan import Scan
 from vsr.pipeline.shots import CutDetector, thumbnail
 from vsr.pipeline.timeline import Timeline
@@ -157,23 +157,13 @@ def picture_streams(info: MediaInfo, container: str) -> StreamPlan | None:
         return _film_streams(info, container)
     if container not in KINDS:
         return None
-    film = info.video.stream_index
-    return StreamPlan(
-        container=container,
-        actions=tuple(
-            StreamAction(
-                index=stream.index,
-                kind="cover" if stream.is_cover_art else stream.kind,
-                codec=stream.codec,
-                action="video" if stream.index == film else "drop",
-                reason="upscaled" if stream.index == film else "pictures hold nothing else",
-                is_loss=stream.index != film,
-            )
-            for stream in info.streams
-        ),
-        chapters=False,
+    return plan_film_alone(
+        info,
+        container,
+        why="upscaled",
+        why_not="pictures hold nothing else",
         # A header's timecode travels with its picture.
-        metadata=dict(info.video.metadata) if container == info.video.codec else {},
+        metadata=dict(info.video.metadata) if container == info.video.codec else None,
         dropped_tags=tuple(info.metadata),
     )
 
