@@ -18,29 +18,22 @@ from av.video.reformatter import VideoReformatter
 
 from vsr.errors import DecodeError, UnsupportedVideoError, VsrError
 from vsr.frame import Frame, SideData, VideoInfo
-from vsr.media.changes import Picture, cannot_follow, describe, picture_of
+from vsr.media.changes import PictureWatch
 from vsr.media.damage import (
     KIND_CORRUPT_FRAME,
     KIND_CORRUPT_PACKET,
     KIND_DECODE_ERROR,
     KIND_DEMUX_ERROR,
-    KIND_PICTURE_CHANGE,
     KIND_SHORT,
     KIND_SIDE_DATA,
     KIND_TRUNCATED,
     DamageEvent,
     DamageLog,
 )
-from vsr.media.formats import pixel_format, read_color, read_planes
+from vsr.media.formats import read_planes
 from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, open_input, reason
 from vsr.media.packets import find_key_packet, read_packets, read_packets_from
-from vsr.media.probe import (
-    check_coded_size,
-    configure_decoder,
-    pick_video_stream,
-    probe,
-    to_fraction,
-)
+from vsr.media.probe import check_coded_size, configure_decoder, pick_video_stream, probe
 from vsr.media.sidedata import read_side_data
 from vsr.media.timestamps import TimestampRepair
 
@@ -143,11 +136,7 @@ class FrameReader:
         self._container: InputContainer | None = open_input(self.path, limits=limits)
         self._stream = _prepare(self.path, self._container, self.info, threads, limits)
         self._reformatter = VideoReformatter()
-        self._follows = follow_changes
-        self._first = picture_of(self.info) if follow_changes else None
-        self._picture = self._first
-        self._coded_aspect: Fraction | None = None
-        self._aspects: dict[int, Fraction] = {}
+        self._pictures = PictureWatch(self.path, self.info, self._log, follow=follow_changes)
         self._corrupt_pts: set[int] = set()
         self._errors_in_row = 0
         self._num_decoded = 0
@@ -271,8 +260,7 @@ class FrameReader:
         if frames:
             self._errors_in_row = 0
             self._num_decoded += len(frames)
-            if self._follows:
-                self._note_aspect(frames)
+            self._pictures.note_aspect(frames, self._stream.codec_context.sample_aspect_ratio)
         return frames
 
     def _demux_failed(self, error: BaseException, is_end: bool) -> None:
@@ -286,7 +274,7 @@ class FrameReader:
             self._corrupt_pts.add(packet.pts)
 
     def _frame(self, decoded: VideoFrame, pts: int) -> Frame:
-        picture = self._check_picture(decoded, pts)
+        picture = self._pictures.check(decoded, pts)
         is_corrupt = bool(decoded.is_corrupt) or decoded.pts in self._corrupt_pts
         if is_corrupt:
             self._log.add(KIND_CORRUPT_FRAME, pts, "called damaged by decoder or container")
@@ -305,42 +293,6 @@ class FrameReader:
             is_key=bool(decoded.key_frame),
             sample_aspect_ratio=picture.aspect,
         )
-
-    def _note_aspect(self, frames: list[VideoFrame]) -> None:
-        """Keep the shape of pixels that the decoder has come to, where it is no longer the first.
-
-        av tells it of the decoder alone, so it is taken down before frames wait for timestamps.
-        """
-        now = to_fraction(self._stream.codec_context.sample_aspect_ratio) or Fraction(1)
-        if self._coded_aspect is None:
-            self._coded_aspect = now
-        if now != self._coded_aspect:
-            # A container's own word on the shape goes on as a factor.
-            aspect = self.info.sample_aspect_ratio * now / self._coded_aspect
-            self._aspects.update((id(frame), aspect) for frame in frames)
-
-    def _check_picture(self, decoded: VideoFrame, pts: int) -> Picture:
-        """What the picture is; refused or recorded where that changes."""
-        plan = pixel_format(decoded.format.name)
-        color = read_color(decoded, plan, self.info.codec)
-        aspect = self._aspects.pop(id(decoded), None)
-        now = Picture(decoded.width, decoded.height, plan, color, aspect)
-        was, self._picture = self._picture or now, now
-        if now == was:
-            return now
-        seconds = float(pts * self.info.time_base)
-        where = f"{self.path} changes its {describe(was, now)} at pts {pts} ({seconds:.3f} s)"
-        if self._first is None:
-            raise UnsupportedVideoError(
-                f"{where}.", hint="split the file there and upscale the parts one by one"
-            )
-        trouble = cannot_follow(self._first, now)
-        if trouble is not None:
-            raise UnsupportedVideoError(
-                f"{where}: {trouble}.", hint="split the file there and upscale the parts alone"
-            )
-        self._log.add(KIND_PICTURE_CHANGE, pts, f"the film changes its {describe(was, now)}")
-        return now
 
 
 def find_decode_entry(
