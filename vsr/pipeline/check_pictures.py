@@ -33,7 +33,8 @@ from vsr.pipeline.likeness import (
     SourceWindow,
     make_samplers,
 )
-from vsr.pipeline.pictures import Pictures, add_curves, expected_names
+from vsr.pipeline.picture_names import expected_names
+from vsr.pipeline.pictures import Pictures, add_curves
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 

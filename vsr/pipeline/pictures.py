@@ -1,24 +1,21 @@
-"""Image sequences in a run: what is particular about them, from the names to the last rename.
+"""Image sequences in a run: what is particular about them before and while it runs.
 
 A source of pictures is planned and read here instead of by probe, scan and `FrameReader`; a result
 of pictures is written by `PictureWriter` into a folder of the work folder, needs no join, and takes
-its names at the end. In between a run of pictures is like any other.
+its names at the end (`picture_names`). In between a run of pictures is like any other.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from vsr.errors import ConfigError, DecodeError, OpenError, OutputError, OutputExistsError
+from vsr.errors import ConfigError, DecodeError, OpenError
 from vsr.frame import ColorSpec, Curve, Frame, Transfer, VideoInfo
 from vsr.media.damage import DamageEvent
 from vsr.media.probe import MediaInfo
@@ -295,117 +292,3 @@ def digest_pictures(sequence: PictureSequence) -> SourceDigest:
         head_sha256=digest.hexdigest(),
         tail_sha256=last.hexdigest(),
     )
-
-
-def refuse_existing(target: PictureTarget, *, overwrite: bool, count: int | None = None) -> None:
-    """Raise unless the pictures may take their names.
-
-    Args:
-        target: where they go.
-        overwrite: whether files of those names are given up.
-        count: how many there will be; None takes every number for one of theirs.
-
-    Raises:
-        OutputError: the folder to make it in does not exist.
-        OutputExistsError: a picture's name is taken.
-    """
-    folder = target.folder
-    if not os.path.lexists(folder):
-        if not folder.parent.is_dir():
-            raise OutputError(
-                f"the folder {str(folder.parent)!r} does not exist", hint="create it first"
-            )
-        return
-    if not folder.is_dir():
-        raise OutputExistsError(f"{folder} is not a folder", hint="choose another name")
-    for entry in sorted(folder.iterdir()):
-        number = target.names.number_of(entry.name)
-        is_ours = number is not None and (
-            count is None or target.first <= number < target.first + count
-        )
-        if is_ours and (not overwrite or not entry.is_file()):
-            raise OutputExistsError(
-                f"{entry} exists already", hint="use --overwrite, or choose another name"
-            )
-
-
-def place_pictures(made: Path, target: PictureTarget, *, overwrite: bool) -> None:
-    """Give finished pictures their names: at once where the folder is new, else one by one.
-
-    Every file is whole whenever this is interrupted.
-
-    Raises:
-        OutputError: the disk refused, or a name was taken in the meantime.
-    """
-    try:
-        # mkdir and not lexists: nobody can come in between.
-        try:
-            target.folder.mkdir()
-        except FileExistsError:
-            taken = [p for p in made.iterdir() if os.path.lexists(target.folder / p.name)]
-            if taken and not overwrite:
-                raise OutputExistsError(
-                    f"{target.folder / taken[0].name} was made by somebody else in the meantime"
-                ) from None
-        for path in sorted(made.iterdir()):
-            path.replace(target.folder / path.name)
-        _sync(target.folder)
-        _sync(target.folder.parent)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{target.folder} cannot be written: {error.strerror}") from error
-
-
-def reject_pictures(made: Path, target: PictureTarget) -> Path:
-    """Keep pictures that failed their check in a folder whose name says so."""
-    rejected = target.folder.with_name(f"{target.folder.name}.rejected")
-    number = 1
-    while os.path.lexists(rejected):
-        number += 1
-        rejected = target.folder.with_name(f"{target.folder.name}.rejected-{number}")
-    made.rename(rejected)
-    return rejected
-
-
-def digest_files(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def expected_names(plan: Plan) -> list[str]:
-    """File names of all pictures of a result, in order."""
-    target = plan.pictures.target
-    assert target is not None
-    pts = (pts for part in plan.segments for pts in part.timeline.pts())
-    return [target.name(rank, time) for rank, time in enumerate(pts)]
-
-
-def result_sequence(folder: Path, plan: Plan) -> PictureSequence:
-    """The pictures of a result, as a sequence to read."""
-    target = plan.pictures.target
-    assert target is not None
-    first = next(islice(expected_names(plan), 1))
-    number = target.names.number_of(first)
-    assert number is not None
-    return PictureSequence(
-        folder=folder,
-        names=target.names,
-        first=number,
-        count=plan.num_frames,
-        frame_rate=plan.encoder.frame_rate or Fraction(24),
-        is_rate_given=True,
-    )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

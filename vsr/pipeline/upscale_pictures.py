@@ -29,14 +29,13 @@ from vsr.pipeline.output import (
     sha256_of,
     take_name,
 )
-from vsr.pipeline.pictures import (
-    Pictures,
+from vsr.pipeline.picture_names import (
     digest_files,
     place_pictures,
-    probe_pictures,
     refuse_existing,
     reject_pictures,
 )
+from vsr.pipeline.pictures import Pictures, probe_pictures
 from vsr.pipeline.plan import Plan, make_plan
 from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
