@@ -9,11 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 MakeClip = Callable[..., Path]
 SUBTITLES = ((0, 200, "First line"), (200, 200, "Zweite Zeile: äöü"))
@@ -25,7 +28,7 @@ def _texture(index: int, rows: int, columns: int, plane: int, top: int) -> np.nd
     y, x = np.mgrid[0:rows, 0:columns]
     wave = np.sin((x + 2 * index) / 5.0) * np.cos((y - index) / 4.0)
     gain = 0.45 if plane == 0 else 0.2
-    return np.rint((0.5 + gain * wave) * top)
+    return np.asarray(np.rint((0.5 + gain * wave) * top))
 
 
 def _fill(frame: av.VideoFrame, index: int) -> None:
@@ -87,7 +90,7 @@ def _add_audio(output: Any, codec: str, number: int, seconds: float) -> list[Any
     stream = output.add_stream(codec, rate=48000, layout="stereo")
     stream.metadata["language"] = ("eng", "deu", "fra")[number % 3]
     stream.metadata["title"] = f"Track {number + 1}"
-    packets = []
+    packets: list[Any] = []
     for start in range(0, int(seconds * 48000), 1024):
         tone = np.sin(np.arange(start, start + 1024) * (0.05 + 0.02 * number))
         samples = np.tile((0.3 * tone).astype(np.float32), (2, 1))
@@ -97,7 +100,8 @@ def _add_audio(output: Any, codec: str, number: int, seconds: float) -> list[Any
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), name, "stereo")
         frame.sample_rate, frame.pts = 48000, start
         packets += stream.encode(frame)
-    return packets + stream.encode(None)
+    packets += stream.encode(None)
+    return packets
 
 
 def _add_subtitles(output: Any, codec: str) -> list[Any]:
@@ -202,7 +206,7 @@ def _add_cover(output: Any, path: Path) -> Any:
     return packet
 
 
-def _chapters(count: int, seconds: float) -> list[dict[str, Any]]:
+def _chapters(count: int, seconds: float) -> list[Chapter]:
     edges = [round(1000 * seconds * index / count) for index in range(count + 1)]
     return [
         {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -141,7 +141,8 @@ def remake(
     info = probe(source)
     with av.open(str(source)) as opened:
         stream = opened.streams[info.video.stream_index]
-        found = {f.pts: f.duration for f in islice(opened.decode(stream), limit)}
+        assert isinstance(stream, av.VideoStream)
+        found = {_pts(f): f.duration for f in islice(opened.decode(stream), limit)}
         decoded = sorted(found.items())
     wishes = {"encoder_preset": "veryfast", **wishes}
     settings = settings_for(info.video, container=container, **wishes)
@@ -187,11 +188,12 @@ def read(path: Path) -> tuple[list[Track], list[dict[str, Any]], dict[str, str]]
     with av.open(str(path)) as opened:
         tracks = {}
         for s in opened.streams:
-            context = s.codec_context
+            # An attachment has none, whatever the types of av say.
+            context: av.CodecContext | None = s.codec_context
             tracks[s.index] = Track(
                 kind=s.type,
-                codec=context.codec.canonical_name if context else "",
-                time_base=Fraction(s.time_base.numerator, s.time_base.denominator),
+                codec=context.codec.canonical_name if context is not None else "",
+                time_base=_fraction(s.time_base),
                 tags=dict(s.metadata),
                 disposition=int(s.disposition),
                 pts=[],
@@ -202,13 +204,14 @@ def read(path: Path) -> tuple[list[Track], list[dict[str, Any]], dict[str, str]]
         for packet in opened.demux(wanted):
             if packet.size:
                 track = tracks[packet.stream_index]
-                track.pts.append(packet.pts)
+                # A cover may have neither; every other packet has both.
+                track.pts.append(cast(int, packet.pts))
                 track.data.append(bytes(packet))
-                track.durations.append(packet.duration)
+                track.durations.append(cast(int, packet.duration))
         chapters = [
             {
-                "start": c["start"] * Fraction(c["time_base"]),
-                "end": c["end"] * Fraction(c["time_base"]),
+                "start": c["start"] * _fraction(c["time_base"]),
+                "end": c["end"] * _fraction(c["time_base"]),
                 "title": c["metadata"].get("title"),
             }
             for c in opened.chapters()
@@ -219,11 +222,21 @@ def read(path: Path) -> tuple[list[Track], list[dict[str, Any]], dict[str, str]]
 def pictures(path: Path) -> list[tuple[int, bytes]]:
     """(pts, luma bytes) of every decoded frame of the first video stream."""
     with av.open(str(path)) as opened:
-        return [(f.pts, _luma(f)) for f in opened.decode(video=0)]
+        return [(_pts(f), _luma(f)) for f in opened.decode(video=0)]
+
+
+def _fraction(value: Fraction | None) -> Fraction:
+    assert value is not None
+    return Fraction(value.numerator, value.denominator)
+
+
+def _pts(frame: av.VideoFrame) -> int:
+    assert frame.pts is not None
+    return frame.pts
 
 
 def _luma(frame: av.VideoFrame) -> bytes:
     plane = frame.planes[0]
     width = frame.width * (2 if frame.format.components[0].bits > 8 else 1)
-    rows = np.frombuffer(plane, np.uint8)[: plane.line_size * frame.height]
-    return rows.reshape(frame.height, plane.line_size)[:, :width].tobytes()
+    rows = np.frombuffer(bytes(plane), np.uint8)[: plane.line_size * frame.height]
+    return bytes(rows.reshape(frame.height, plane.line_size)[:, :width].tobytes())

@@ -6,12 +6,21 @@ import hashlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
-from film import BT709, YUV420, YUV420_10, frames, settings_for, video_info, write_segments
 
+from tests.media.film import (
+    BT709,
+    YUV420,
+    YUV420_10,
+    frames,
+    settings_for,
+    video_info,
+    write_segments,
+)
 from vsr.errors import ConfigError, EncodeError, OutputError
 from vsr.frame import (
     ChromaLocation,
@@ -100,7 +109,7 @@ def test_profile_picks_the_codec(profile: str, container: str, encoder: str) -> 
         ({"options": {"tune": "no-such"}}, "refused"),
     ],
 )
-def test_what_the_encoder_does_not_take_is_refused(wishes: dict[str, object], words: str) -> None:
+def test_what_the_encoder_does_not_take_is_refused(wishes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_for(**wishes)
     assert words in caught.value.message
@@ -228,7 +237,7 @@ def test_captions_are_written_into_their_own_frames(tmp_path: Path, codec: str) 
         got = [
             bytes(datum)
             for frame in opened.decode(video=0)
-            for datum in frame.side_data
+            for datum in cast(Any, frame.side_data)
             if datum.type.name == "A53_CC"
         ]
     assert got == [frame.side_data[0].data for frame in made]
@@ -280,7 +289,9 @@ def test_key_frames_close_every_group(tmp_path: Path) -> None:
     assert len(keys) >= 3
     for key in keys:
         # Closed: nothing after a key frame, in order of decoding, is shown before it.
-        assert all(p.pts >= packets[key].pts for p in packets[key:])
+        first = packets[key].pts
+        assert first is not None
+        assert all(p.pts is not None and p.pts >= first for p in packets[key:])
 
 
 def test_frames_of_another_kind_are_our_own_bug(tmp_path: Path) -> None:
@@ -305,10 +316,11 @@ def test_read_only_and_strided_planes_are_taken(tmp_path: Path) -> None:
         wide[:, : plane.shape[1]] = plane
         wide.flags.writeable = False
         strided.append(wide[:, : plane.shape[1]])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
     one, two = (
         write_segments(tmp_path / name, settings, [made], 1)[0].read_bytes()
         for name, made in (("a", frame), ("b", replace(frame, planes=tuple(strided))))
-        if not (tmp_path / name).mkdir()
     )
     assert one == two
 

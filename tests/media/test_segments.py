@@ -9,7 +9,9 @@ from typing import Any
 
 import av
 import pytest
-from film import (
+from av.stream import Disposition
+
+from tests.media.film import (
     YUV420_10,
     frames,
     pictures,
@@ -19,7 +21,6 @@ from film import (
     video_info,
     write_segments,
 )
-
 from vsr.errors import EncodeError, OpenError
 from vsr.frame import ColorSpec, Matrix, Primaries, Transfer
 from vsr.media.probe import probe
@@ -323,7 +324,7 @@ def test_timecode_is_kept(tmp_path: Path, make_clip: Any, container: str) -> Non
 def test_dispositions_are_kept(tmp_path: Path, make_clip: Any) -> None:
     source = make_clip(tmp_path / "a.mkv", audio=["aac", "aac"])
     marked = tmp_path / "b.mkv"
-    wanted = {0: 1, 1: 0, 2: 1 | 8}
+    wanted = {0: Disposition(1), 1: Disposition(0), 2: Disposition(1 | 8)}
     with av.open(str(source)) as reader, av.open(str(marked), "w") as writer:
         targets = {}
         for stream in reader.streams:

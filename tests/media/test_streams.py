@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 import pytest
-from film import read, remake
 
+from tests.media.film import read, remake
 from vsr.errors import ConfigError, OpenError
 from vsr.media.matroska import display_size
 from vsr.media.probe import probe
@@ -151,7 +151,7 @@ def test_streams_can_be_chosen(rich: Path, audio: str, subs: str, kept: list[int
     ],
 )
 def test_a_choice_that_matches_nothing_is_refused(
-    rich: Path, choice: dict[str, str], words: str
+    rich: Path, choice: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_streams(probe(rich), "mkv", **choice)

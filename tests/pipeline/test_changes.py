@@ -109,7 +109,7 @@ def test_another_shape_is_shown_whole_between_bars(
 def test_light_of_another_kind_is_refused_in_one_sentence(
     make_clip: MakeClip, tmp_path: Path
 ) -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"color": (1, 1, 1, 1)},
         {"pixel_format": "yuv420p10le", "color": (9, 16, 9, 1)},
     ]
@@ -166,7 +166,8 @@ def test_times_that_run_backward_are_repaired_and_told(make_clip: MakeClip, tmp_
     assert [e["kind"] for e in result.events]
     assert all(e["kind"].endswith("_pts") for e in result.events)
     with av.open(str(tmp_path / "result.mkv")) as container:
-        times = [f.pts for f in container.decode(video=0)]
+        times = [f.pts for f in container.decode(video=0) if f.pts is not None]
+    assert len(times) == 12
     assert times == sorted(set(times))
     assert result.check.ok
 

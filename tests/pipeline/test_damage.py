@@ -68,7 +68,9 @@ def flip(path: Path, *, packets: range, per_packet: int = 3) -> list[int]:
         for place in rng.integers(size // 3, size, per_packet):
             data[start + int(place)] ^= 0xA5
     path.write_bytes(data)
-    return [spans[index][0] for index in packets]
+    hit = [pts for pts, _, _ in spans if pts is not None]
+    assert len(hit) == len(spans)
+    return [hit[index] for index in packets]
 
 
 def scanned(path: Path) -> Scan:

@@ -105,7 +105,7 @@ def test_into_a_size(
     assert (result.geometry.crop_left, result.geometry.crop_top) == crop
     shape = Fraction(*frame(result)) * result.geometry.sample_aspect_ratio
     assert shape == (Fraction(4, 3) if fit != "cover" else Fraction(192, 108))
-    expected = (0, 6, 64, 36) if fit == "cover" else None
+    expected = tuple(map(Fraction, (0, 6, 64, 36))) if fit == "cover" else None
     assert result.declared.crop == expected
 
 
@@ -131,7 +131,8 @@ def test_square_pixels_resample_the_width(aspect: Fraction, size: tuple[int, int
     source = video(720, 576, sample_aspect_ratio=aspect)
     kept, square = plan(source, scale=2), plan(source, scale=2, par="square")
     assert (frame(kept), kept.geometry.sample_aspect_ratio) == ((1440, 1152), aspect)
-    assert (frame(square), square.geometry.sample_aspect_ratio) == (size, 1)
+    assert frame(square) == size
+    assert square.geometry.sample_aspect_ratio == 1
     assert square.declared.square_pixels
     assert any("become square" in note for note in square.notes)
 

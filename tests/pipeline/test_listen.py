@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_without_a_child_the_film_is_scanned_here(
     make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_clip(tmp_path / "c.mkv")
-    monkeypatch.setattr(listen.sys, "executable", "")
+    monkeypatch.setattr(sys, "executable", "")
     found = listen.scan_and_listen(path, probe(path).video, decode_threads=1)
     assert found.timeline.num_frames == 12
 
@@ -87,7 +88,14 @@ def test_an_interrupt_leaves_no_child(
     path = make_clip(tmp_path / "c.mkv")
     started: list[subprocess.Popen[bytes]] = []
     start = listen._start
-    monkeypatch.setattr(listen, "_start", lambda: started.append(start()) or started[0])  # type: ignore[arg-type,func-returns-value]
+
+    def remember() -> subprocess.Popen[bytes]:
+        child = start()
+        assert child is not None
+        started.append(child)
+        return child
+
+    monkeypatch.setattr(listen, "_start", remember)
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
