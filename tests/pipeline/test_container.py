@@ -13,7 +13,7 @@ from vsr.config import UpscaleConfig, resolve_config
 from vsr.errors import ConfigError, LossRefusedError
 from vsr.media.probe import probe
 from vsr.pipeline.container import choose_container, probe_film, settle
-from vsr.pipeline.plan import make_plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.preview import preview
 from vsr.pipeline.provenance import AI_NOTE, FILTER_NOTE, provenance_tags
 from vsr.pipeline.upscale import upscale

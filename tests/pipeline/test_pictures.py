@@ -28,7 +28,8 @@ from vsr.errors import (
 from vsr.models.image.interpolation import imresize
 from vsr.pipeline import upscale_pictures as module
 from vsr.pipeline.check_pictures import check_pictures
-from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.upscale import Progress, UpscaleResult, upscale
 from vsr.pipeline.verdict import CheckResult, CheckRow
 

@@ -15,8 +15,10 @@ from vsr.config import UpscaleConfig, resolve_config
 from vsr.errors import CheckpointError, ConfigError, DeviceError, UnknownModelError
 from vsr.frame import Matrix
 from vsr.models import catalog
-from vsr.pipeline import plan as plan_module
-from vsr.pipeline.plan import Plan, choose_container, make_plan
+from vsr.pipeline import planning
+from vsr.pipeline.container import choose_container
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 
 MakeClip = Callable[..., Path]
 BICUBIC: dict[str, Any] = {"model": "bicubic-x2", "device": "cpu"}
@@ -156,7 +158,7 @@ def test_absent_weights_are_refused_before_the_scan(
         raise AssertionError("scanned")
 
     monkeypatch.setattr(catalog, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(plan_module, "scan_and_listen", fail)
+    monkeypatch.setattr(planning, "scan_and_listen", fail)
     with pytest.raises(CheckpointError, match="not installed"):
         plan_of(clip, model="flowprop-xs-x4-bi")
 

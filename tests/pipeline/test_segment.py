@@ -17,7 +17,8 @@ from vsr.config import resolve_config
 from vsr.errors import DecodeError
 from vsr.models import checkpoint
 from vsr.models.upscaler import ModelSpec, State
-from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.segment import run_segment
 
 MakeClip = Callable[..., Path]

@@ -35,7 +35,8 @@ from vsr.pipeline.likeness import (
     SourceWindow,
     make_samplers,
 )
-from vsr.pipeline.plan import Plan, decoder_threads
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import decoder_threads
 from vsr.pipeline.scan import PICTURE_DAMAGE
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 

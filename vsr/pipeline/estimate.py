@@ -23,7 +23,7 @@ from vsr.media.probe import MediaInfo
 from vsr.media.reader import FrameReader
 from vsr.media.y4m import Y4mWriter
 from vsr.pipeline.container import RAW
-from vsr.pipeline.plan import Outline, decoder_threads
+from vsr.pipeline.planning import Outline, decoder_threads
 
 logger = logging.getLogger(__name__)
 

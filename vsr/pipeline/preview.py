@@ -19,7 +19,7 @@ from vsr.pipeline.estimate import Estimate, estimate
 from vsr.pipeline.output import refuse_output, refuse_same_file
 from vsr.pipeline.picture_names import refuse_existing
 from vsr.pipeline.pictures import find_pictures, probe_pictures
-from vsr.pipeline.plan import make_plan, outline
+from vsr.pipeline.planning import make_plan, outline
 from vsr.pipeline.upscale import OnProgress, Progress
 
 

@@ -23,7 +23,8 @@ from vsr.media.y4m import Y4mWriter, constant_rate
 from vsr.pipeline.container import STDOUT, probe_film
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.output import WorkFolder, refuse_output, refuse_same_file, reject, take_name
-from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
 from vsr.pipeline.upscale import OnProgress, PhaseClock, Progress, UpscaleResult, report

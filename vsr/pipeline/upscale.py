@@ -34,7 +34,8 @@ from vsr.pipeline.output import (
     take_name,
 )
 from vsr.pipeline.pictures import find_pictures
-from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment

@@ -36,7 +36,8 @@ from vsr.pipeline.picture_names import (
     reject_pictures,
 )
 from vsr.pipeline.pictures import Pictures, probe_pictures
-from vsr.pipeline.plan import Plan, make_plan
+from vsr.pipeline.plan import Plan
+from vsr.pipeline.planning import make_plan
 from vsr.pipeline.provenance import provenance_tags
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment

@@ -1,0 +1,318 @@
+"""Making a plan: what is known before a frame is read, and what reading them all adds.
+
+Everything that depends on the machine, the source or what is asked for is settled here, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import vsr
+from vsr.config import UpscaleConfig
+from vsr.frame import ColorSpec, VideoInfo
+from vsr.media.dolby import refuse_dolby_vision
+from vsr.media.inventory import all_losses
+from vsr.media.probe import MediaInfo, probe
+from vsr.media.settings import EncoderSettings, frame_multiple
+from vsr.media.stills import KINDS
+from vsr.media.streams import StreamPlan
+from vsr.pipeline.container import choose_container, encoder_settings, refuse_losses, streams_for
+from vsr.pipeline.declared import Declared
+from vsr.pipeline.excerpt import last_end, take, wishes
+from vsr.pipeline.geometry import GeometryPlan, change_notes, plan_geometry
+from vsr.pipeline.listen import scan_and_listen
+from vsr.pipeline.pictures import (
+    Pictures,
+    add_curves,
+    digest_pictures,
+    picture_losses,
+    picture_streams,
+    scan_pictures,
+)
+from vsr.pipeline.plan import ComputePlan, ModelPlan, Plan, Segment, digest_source
+from vsr.pipeline.retime import damage_limit, declare, retimed
+
+
+def make_plan(
+    source: Path,
+    output: Path,
+    config: UpscaleConfig,
+    *,
+    info: MediaInfo | None = None,
+    on_frame: Callable[[int], None] | None = None,
+    pictures: Pictures | None = None,
+) -> Plan:
+    """Decide everything about a run; reads the whole source once, to find shots and times.
+
+    Args:
+        source: the film.
+        output: name of the result; only its suffix matters here.
+        config: what is asked for.
+        info: the source, if it was probed already.
+        on_frame: called while scanning with the number of frames read so far.
+        pictures: image sequences among source and result, if any.
+
+    Raises:
+        LossRefusedError: `strict` was asked for, and the result would lack something.
+        ConfigError: what is asked for contradicts itself or the source.
+        MediaError: the source cannot be used.
+        ModelError: the model cannot be used.
+        DeviceError: the device is not there.
+    """
+    info = info or probe(source)
+    video = info.video
+    decided = outline(info, output, config, pictures)
+    sequence = decided.pictures.source
+    damage_limit(config.max_damage, 1)
+    asked = wishes(config, info)
+    decode_threads = config.threads or decoder_threads(video.height)
+    if sequence is not None:
+        found = scan_pictures(sequence, video, decode_threads=decode_threads, on_frame=on_frame)
+    else:
+        found = scan_and_listen(
+            source,
+            video,
+            decode_threads=decode_threads,
+            deinterlace=config.deinterlace,
+            on_frame=on_frame,
+            end_pts=last_end(asked, info),
+        )
+    encoder = retimed(decided.encoder, found)
+    declared = declare(Declared(picture=decided.shape.declared), found, video)
+    taken = take(asked, found, declared, info)
+    return Plan(
+        versions=_versions(),
+        source_path=source.absolute(),
+        source=digest_source(source) if sequence is None else digest_pictures(sequence),
+        video=video,
+        decode_threads=found.decode_threads,
+        layout_in=video.layout,
+        color_in=decided.color_in,
+        model=decided.model,
+        scale=decided.scale,
+        geometry=decided.shape.geometry,
+        compute=decided.compute,
+        encoder=encoder,
+        container=decided.container,
+        streams=decided.streams,
+        provenance=config.provenance,
+        declared=taken.declared,
+        segments=(Segment(index=0, first_frame=0, timeline=taken.timeline, cuts=taken.cuts),),
+        parts=taken.parts,
+        queue_frames=config.engine.queue_frames,
+        notes=(*decided.notes, *found.notes, *change_notes(found.events), *taken.notes),
+        damage=found.events,
+        num_damaged=found.num_damaged,
+        interlace=found.interlace,
+        concealed=found.concealed,
+        pictures=decided.pictures,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What of a plan is known before the source's frames have been read."""
+
+    container: str
+    model: ModelPlan
+    compute: ComputePlan
+    color_in: ColorSpec
+    shape: GeometryPlan
+    encoder: EncoderSettings
+    streams: StreamPlan
+    losses: tuple[str, ...]
+    """What the result will lack of the source."""
+    notes: tuple[str, ...]
+    """As in the plan."""
+    pictures: Pictures
+
+    @property
+    def scale(self) -> int | float:
+        """As in the plan."""
+        return _plain(self.shape.scale)
+
+
+def outline(
+    info: MediaInfo, output: Path, config: UpscaleConfig, pictures: Pictures | None = None
+) -> Outline:
+    """Decide what can be decided without reading frames: a matter of a second.
+
+    Raises:
+        LossRefusedError: `strict` was asked for, and the result would lack something.
+        ConfigError: what is asked for contradicts itself or the source.
+        ModelError: the model cannot be used.
+        DeviceError: the device is not there.
+    """
+    pictures, curve_notes = add_curves(pictures or Pictures(), info.video)
+    container = pictures.container or choose_container(output, config)
+    video = info.video
+    # Here, because a bad source should be refused before torch has been loaded.
+    from vsr.color import check_convertible, complete
+
+    refuse_dolby_vision(video)
+    color_in, guesses = complete(video.color, video.width, video.height, video.layout)
+    check_convertible(color_in, video.layout)
+    shape = _plan_geometry(config, video, color_in, container)
+    model, compute, notes = _plan_model(config, shape)
+    width, height = shape.geometry.width, shape.geometry.height
+    encoder = encoder_settings(
+        config,
+        info=video,
+        color=pictures.color_out(color_in),
+        width=width,
+        height=height,
+        threads=config.threads or encoder_threads(height),
+        container=container,
+        sample_aspect_ratio=shape.geometry.sample_aspect_ratio,
+    )
+    streams = picture_streams(info, container) or streams_for(info, container, config)
+    losses = (*all_losses(info, streams, encoder), *picture_losses(info, pictures))
+    if config.strict:
+        refuse_losses(losses, container)
+    return Outline(
+        container=container,
+        model=model,
+        compute=compute,
+        color_in=color_in,
+        shape=shape,
+        encoder=encoder,
+        streams=streams,
+        losses=losses,
+        notes=(
+            *info.warnings,
+            *guesses,
+            *curve_notes,
+            *shape.notes,
+            *encoder.notes,
+            *(f"Lost: {loss}." for loss in losses),
+            *notes,
+        ),
+        pictures=pictures,
+    )
+
+
+def encoder_threads(height: int) -> int:
+    """Encoder threads for a picture height: more for larger pictures, whatever the machine.
+
+    Encoders write other bytes for other thread counts, so the machine must have no say.
+    """
+    return max(2, min(16, height // 180))
+
+
+def decoder_threads(height: int) -> int:
+    """Decoder threads for a picture height; small pictures decode fastest without handing over."""
+    return max(1, min(8, height // 360))
+
+
+def _plan_geometry(
+    config: UpscaleConfig, video: VideoInfo, color: ColorSpec, container: str
+) -> GeometryPlan:
+    """Size, shape and orientation of the result."""
+    from vsr.models.catalog import DEFAULTS
+    from vsr.models.checkpoint import is_file_name, resolve_spec
+
+    default_scale: float = config.scale
+    is_open = "scale" not in config.model_fields_set
+    if config.model is not None and is_open and is_file_name(config.model):
+        # The name of a file does not say what it holds.
+        default_scale = resolve_spec(config.model).scale
+    multiple = (1, 1)
+    if container != "y4m" and container not in KINDS:
+        multiple = frame_multiple(
+            codec=config.codec,
+            profile=config.profile,
+            info=video,
+            color=color,
+            same_codec=config.same_codec,
+        )
+    return plan_geometry(
+        config,
+        video,
+        scale=Fraction(str(default_scale)),
+        model_scales=sorted(DEFAULTS),
+        multiple=multiple,
+    )
+
+
+def _plain(scale: Fraction) -> int | float:
+    """A scale as people write it."""
+    return scale.numerator if scale.denominator == 1 else round(float(scale), 6)
+
+
+def _plan_model(
+    config: UpscaleConfig, shape: GeometryPlan
+) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
+    """Choose network, device and number format; no weights are loaded yet."""
+    import torch
+
+    from vsr.engine.device import device_class, resolve_device
+    from vsr.engine.precision import choose_dtype
+    from vsr.models.catalog import default_model
+    from vsr.models.checkpoint import is_file_name, resolve_spec
+
+    name = config.model or default_model(shape.model_scale)
+    spec = resolve_spec(name)
+    device = resolve_device(config.device)
+    if config.engine.precision == "auto":
+        dtype, reason = choose_dtype(spec, device)
+    else:
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        dtype, reason = wanted[config.engine.precision], "asked for"
+        if spec.weights is None:
+            dtype, reason = torch.float32, "no weights"
+    dtype_name = str(dtype).removeprefix("torch.")
+    model = ModelPlan(
+        id=spec.id,
+        file=Path(name).absolute() if is_file_name(name) else None,
+        scale=spec.scale,
+        chunk=spec.chunk,
+        context=spec.context,
+        weights_sha256=_weights_sha256(name, spec),
+        seed=config.seed,
+    )
+    compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
+    notes = [f"Convolutions run in {dtype_name}: {reason}."]
+    if spec.scale != shape.scale:
+        notes.append(
+            f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
+            f"to {_plain(shape.scale)} times the source."
+        )
+    return model, compute, tuple(notes)
+
+
+def _weights_sha256(name: str, spec: Any) -> str | None:
+    """Of the weight file that will be loaded; None for models without.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    from vsr.errors import CheckpointError
+    from vsr.models.catalog import weights_path
+    from vsr.models.checkpoint import is_file_name
+
+    path = Path(name) if is_file_name(name) else weights_path(spec)
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights of {spec.id} are not installed: there is no {path.name} in {path.parent}",
+            hint="train them with `vsr train`, or name another model",
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "vsr": vsr.__version__,
+        "av": version("av"),
+        "torch": version("torch"),
+        "machine": platform.machine(),
+    }
