@@ -14,8 +14,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from oracle import altered, differences, facts, nearest, pictures, remux
 
+from tests.pipeline.oracle import altered, differences, facts, nearest, pictures, remux
 from vsr.config import resolve_config
 from vsr.pipeline.check import CheckResult, check
 from vsr.pipeline.declared import TAG, Declared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ NUM_FRAMES = 24
 
 def waves(time: float) -> np.ndarray:
     x, y = np.arange(64) - 4 * time, np.arange(64)[:, None]
-    return np.rint(128 + 100 * np.sin(x / 4.0) * np.cos(y / 9.0)).astype(np.uint8)
+    picture = 128 + 100 * np.sin(x / 4.0) * np.cos(y / 9.0)
+    return np.asarray(np.rint(picture)).astype(np.uint8)
 
 
 def bars(time: float) -> np.ndarray:
@@ -180,10 +181,10 @@ def probe_of(**changes: Any) -> Any:
     return replace(info, **changes)
 
 
-def report(kinds: str, ratios: list[float | None], flagged: bool) -> FieldReport:
+def report(kinds: str, ratios: Sequence[float | None], flagged: bool) -> FieldReport:
     names = {"t": "tff", "b": "bff", "p": "progressive", "u": "undetermined"}
     return FieldReport(
-        kinds=[names[k] for k in kinds], ratios=ratios, flagged=[flagged] * len(kinds)
+        kinds=[names[k] for k in kinds], ratios=list(ratios), flagged=[flagged] * len(kinds)
     )
 
 

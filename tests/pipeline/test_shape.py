@@ -46,7 +46,8 @@ def read(path: Path, num_frames: int | None = None) -> Shape:
             frames.append((frame.pts or 0) * base)
             if len(frames) == 1:
                 first = frame
-                data = {d.type.name: bytes(d) for d in frame.side_data}
+                held: Any = frame.side_data  # av's types take it for a mapping of names
+                data = {d.type.name: bytes(d) for d in held}
             if num_frames is not None and len(frames) == num_frames:
                 break
         aspect = video.sample_aspect_ratio
