@@ -232,7 +232,7 @@ class VideoInfo:
     bit_rate: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     field_order: str = "unknown"
-    """`progressive`, `tt`, `bb`, `tb`, `bt` (coded, displayed first; top or bottom) or `unknown`."""
+    """`progressive`, `tt`, `bb`, `tb`, `bt` (coded, displayed first: top, bottom) or `unknown`."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
     codec_tag: str = ""
