@@ -226,19 +226,16 @@ def run_stages(
         INFER: (run.infer, (push, finish)),
         ENCODE: (run.encode, (write, close)),
     }
-    threads = [
-        threading.Thread(target=work, args=arguments, name=f"vsr-{name}")
-        for name, (work, arguments) in works.items()
-    ]
-    for thread in threads:
-        thread.start()
+    # An event for each thread, not join(): an interrupted join() can mark a thread as ended that
+    # still runs. And started inside the try: an interrupt between two starts must stop the first.
+    started: list[tuple[threading.Thread, threading.Event]] = []
     try:
-        for thread in threads:
-            thread.join()
+        for name, (work, arguments) in works.items():
+            started.append(_start(name, work, arguments))
+        _wait(started)
     except BaseException:
         run.stop()
-        for thread in threads:
-            thread.join()
+        _wait(started)
         raise
     if run.failure is not None:
         failure = run.failure
@@ -247,3 +244,27 @@ def run_stages(
         failure.error.add_note(f"in stage {failure.stage}, {after}{where}")
         raise failure.error
     return clock.times()
+
+
+def _start(
+    name: str, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> tuple[threading.Thread, threading.Event]:
+    """Start one stage's thread; the event is set when it has done all it will do."""
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            work(*arguments)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=run, name=f"vsr-{name}")
+    thread.start()
+    return thread, ended
+
+
+def _wait(started: list[tuple[threading.Thread, threading.Event]]) -> None:
+    for _, ended in started:
+        ended.wait()
+    for thread, _ in started:
+        thread.join()
