@@ -6,6 +6,7 @@ Clips are written by plain av calls, never through vsr, so that reader and write
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -218,6 +219,13 @@ def _chapters(count: int, seconds: float) -> list[Chapter]:
         }
         for index in range(count)
     ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive() -> None:
+    """A shell's background jobs ignore SIGINT, and a test that interrupts itself would hang."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
