@@ -70,4 +70,8 @@ def _progress() -> Iterator[Callable[[int], None] | None]:
     from tqdm import tqdm
 
     with tqdm(desc="check", unit=" frames", leave=False) as bar:
-        yield lambda num_done: bar.update(num_done - bar.n) and None
+
+        def draw(num_done: int) -> None:
+            bar.update(num_done - bar.n)
+
+        yield draw
