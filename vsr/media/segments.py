@@ -130,7 +130,7 @@ def join_segments(
         if container == "mkv":
             patch_tracks(output, _patches(tracks, settings, video_number))
         sync_file(output)
-        _sync_folder(output.parent)
+        sync_folder(output.parent)
         size = output.stat().st_size
     except AV_ERRORS as error:
         output.unlink(missing_ok=True)
@@ -351,7 +351,7 @@ def _patches(
     return patches
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a new name safely to disk, where the system can."""
     if os.name != "posix":
         return

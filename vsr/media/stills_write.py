@@ -5,7 +5,6 @@ Sample depth is kept: 16-bit PNG gives 16-bit PNG, 10-bit DPX 10-bit DPX, half O
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +23,7 @@ from vsr.frame import ColorSpec, Frame, Matrix, PlaneLayout, Transfer, VideoInfo
 from vsr.media.codecs import pixel_format_name
 from vsr.media.encoder import SegmentSummary, sync_file
 from vsr.media.formats import pixel_format
+from vsr.media.segments import sync_folder
 from vsr.media.settings import EncoderSettings
 from vsr.media.stills import Kind, PictureTarget
 from vsr.media.stills_headers import SIDE_DATA, carry_header
@@ -291,7 +291,7 @@ class PictureWriter:
         self._pool.shutdown()
         if self._num_frames == 0:
             raise EncodeError("a sequence needs at least one frame")
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         self._summary = SegmentSummary(num_frames=self._num_frames, num_bytes=self._num_bytes)
         return self._summary
 
@@ -310,13 +310,3 @@ class PictureWriter:
             self._pool.shutdown(wait=True, cancel_futures=True)
             for name in self._names:
                 (self._folder / name).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

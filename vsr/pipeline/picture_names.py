@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
 from vsr.errors import OutputError, OutputExistsError
-from vsr.media.stills import PictureSequence, PictureTarget
+from vsr.media.stills import PictureTarget
 from vsr.pipeline.output import sync
 from vsr.pipeline.plan import Plan
 
@@ -101,20 +99,3 @@ def expected_names(plan: Plan) -> list[str]:
     assert target is not None
     pts = (pts for part in plan.segments for pts in part.timeline.pts())
     return [target.name(rank, time) for rank, time in enumerate(pts)]
-
-
-def result_sequence(folder: Path, plan: Plan) -> PictureSequence:
-    """The pictures of a result, as a sequence to read."""
-    target = plan.pictures.target
-    assert target is not None
-    first = next(islice(expected_names(plan), 1))
-    number = target.names.number_of(first)
-    assert number is not None
-    return PictureSequence(
-        folder=folder,
-        names=target.names,
-        first=number,
-        count=plan.num_frames,
-        frame_rate=plan.encoder.frame_rate or Fraction(24),
-        is_rate_given=True,
-    )
