@@ -70,6 +70,10 @@ class CheckpointError(ModelError, ValueError):
     """A weight file is missing, damaged, of another architecture or of another digest."""
 
 
+class GuardError(ModelError, RuntimeError):
+    """A model gave what cannot be a picture, and so did all that should take its place."""
+
+
 class DeviceError(VsrError, RuntimeError):
     """The device asked for is absent or failed."""
 

@@ -223,6 +223,30 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
         assert len(digests) == 1, codec
 
 
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (48, 96)])
+def test_hevc_of_pictures_as_small_as_its_blocks_is_the_same_each_time(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    settings = settings_for(video_info(YUV420_10, width=width, height=height), codec="hevc")
+    rng = np.random.default_rng(5)
+    wild = []
+    for frame in frames(settings, [512 * index for index in range(10)]):
+        # Blocks of extreme colours, new in every picture.
+        planes = [
+            np.kron(
+                rng.integers(0, 2, (-(-plane.shape[0] // 8), -(-plane.shape[1] // 8))),
+                np.full((8, 8), 1023),
+            )[: plane.shape[0], : plane.shape[1]].astype(plane.dtype)
+            for plane in frame.planes
+        ]
+        wild.append(replace(frame, planes=cast(Any, tuple(planes))))
+    digests = set()
+    for _ in range(6):
+        (path,) = write_segments(tmp_path, settings, wild, 1)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_captions_are_written_into_their_own_frames(tmp_path: Path, codec: str) -> None:
     settings = settings_for(codec=codec)
@@ -361,3 +385,26 @@ def test_summary_counts(tmp_path: Path) -> None:
     assert summary.num_frames == len(VFR)
     assert summary.num_bytes == (tmp_path / "a.seg").stat().st_size
     assert encoder.close() is summary
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda data: data[:60], "cannot be read back"),
+        (lambda data: data[: len(data) * 2 // 3], r"holds \d+ packets, expected 30"),
+    ],
+)
+def test_what_the_disk_lost_is_noticed_when_a_segment_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any, words: str
+) -> None:
+    """A file that is shorter than what was written, as after a lost write."""
+    path = tmp_path / "a.seg"
+    settings = settings_for()
+    encoder = SegmentEncoder(path, settings)
+    for frame in frames(settings, range(30)):
+        encoder.encode(frame)
+    monkeypatch.setattr(
+        "vsr.media.encoder.sync_file", lambda path: path.write_bytes(harm(path.read_bytes()))
+    )
+    with pytest.raises(EncodeError, match=words):
+        encoder.close()

@@ -170,6 +170,20 @@ class TestDescription:
         with pytest.raises(NoVideoStreamError, match="Stream 7"):
             probe(clip, stream_index=7)
 
+    def test_a_matrix_that_shears_is_damage(self, make_clip: MakeClip, tmp_path: Path) -> None:
+        clip = make_clip(tmp_path / "a.mp4", rotation=90)
+        turned = probe(clip)
+        assert turned.video.display_matrix is not None
+        stored = struct.pack(">9i", *turned.video.display_matrix)
+        data = clip.read_bytes()
+        assert data.count(stored) == 1
+        sheared = struct.pack(">9i", 1 << 16, 0, 0, 1 << 26, 1 << 16, 0, 0, 0, 1 << 30)
+        clip.write_bytes(data.replace(stored, sheared))
+        found = probe(clip)
+        assert found.video.display_matrix is None
+        assert found.video.rotation == 0
+        assert any("shear" in warning for warning in found.warnings)
+
 
 class TestRefusals:
     """Bad input ends in one sentence with a hint, and the exit code of the input."""

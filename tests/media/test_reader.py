@@ -16,7 +16,7 @@ from vsr.errors import DecodeError, UnsupportedVideoError
 from vsr.frame import Frame, PlaneLayout
 from vsr.media import formats
 from vsr.media.probe import ProbeLimits, probe
-from vsr.media.reader import DecodeEntry, FrameReader, find_decode_entry
+from vsr.media.reader import FrameReader, find_decode_entry
 
 MakeClip = Callable[..., Path]
 
@@ -391,16 +391,17 @@ class TestRange:
     def test_entry_of_a_plan(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=24, gop=6, bframes=2)
         whole = read(clip)
-        assert find_decode_entry(clip, whole[14].pts) == DecodeEntry(whole[12].pts, 2)
-        assert find_decode_entry(clip, whole[12].pts) == DecodeEntry(whole[12].pts, 0)
-        assert find_decode_entry(clip, whole[3].pts) == DecodeEntry(None, 3)
-        assert find_decode_entry(clip, 0) == DecodeEntry(None, 0)
-        part = read(clip, start_pts=whole[14].pts, entry=DecodeEntry(whole[12].pts, 2))
-        assert all(map(same, part, whole[14:]))
-        with pytest.raises(DecodeError, match=r"2 frames before the wanted one.* counted 1"):
-            read(clip, start_pts=whole[14].pts, entry=DecodeEntry(whole[12].pts, 1))
+        assert find_decode_entry(clip, whole[14].pts) == whole[12].pts
+        assert find_decode_entry(clip, whole[12].pts) == whole[12].pts
+        assert find_decode_entry(clip, whole[3].pts) is None
+        assert find_decode_entry(clip, 0) is None
+        for start in (12, 14):
+            part = read(clip, start_pts=whole[start].pts, entry_pts=whole[12].pts)
+            assert len(part) == 24 - start
+            assert all(map(same, part, whole[start:]))
+        assert read(clip, entry_pts=whole[12].pts)[0].pts == whole[12].pts
         with pytest.raises(DecodeError, match="key packet at pts 6656 was not found"):
-            read(clip, start_pts=whole[14].pts, entry=DecodeEntry(whole[13].pts, 1))
+            read(clip, start_pts=whole[14].pts, entry_pts=whole[13].pts)
 
 
 def packets_of(path: Path) -> list[tuple[int, int]]:
@@ -454,6 +455,13 @@ class TestDamage:
         with FrameReader(clip) as reader:
             assert [f.pts for f in reader] == [200 * k for k in range(12)]
             assert [event.kind for event in reader.events] == ["short"]
+
+    def test_truncated_avi_says_so_too(self, make_clip: MakeClip, tmp_path: Path) -> None:
+        clip = make_clip(tmp_path / "a.avi", codec="mpeg4", frames=100, gop=10, truncate=0.5)
+        with FrameReader(clip) as reader:
+            count = len(list(reader))
+            assert 10 < count < 90
+            assert "short" in {event.kind for event in reader.events}
 
     def test_nothing_decodable(self, make_clip: MakeClip, tmp_path: Path) -> None:
         clip = make_clip(tmp_path / "a.mp4", frames=6)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 
@@ -22,7 +25,8 @@ from tests.media.film import (
     write_segments,
 )
 from vsr.errors import EncodeError, OpenError
-from vsr.frame import ColorSpec, Matrix, Primaries, Transfer
+from vsr.frame import ColorSpec, Frame, Matrix, Primaries, Transfer
+from vsr.media.encoder import EncoderSettings, SegmentEncoder
 from vsr.media.probe import probe
 from vsr.media.segments import join_segments
 from vsr.media.streams import plan_streams
@@ -30,6 +34,8 @@ from vsr.media.timing import (
     average_rate,
     decode_times,
     frame_durations,
+    is_leap,
+    lone_time,
     movie_timescale,
     rescale,
     spread,
@@ -206,6 +212,72 @@ def test_joined_segments_play_what_was_written(
     assert len(set(apart)) == len(VFR)
 
 
+def unlike(settings: EncoderSettings, lengths: Sequence[int]) -> list[list[Frame]]:
+    """Stretches that an encoder treats differently: noise, black, pattern, in turn."""
+    made = frames(settings, range(sum(lengths)))
+    rng = np.random.default_rng(1)
+    stretches: list[list[Frame]] = []
+    for number, length in enumerate(lengths):
+        stretch, made = made[:length], made[length:]
+        for index, frame in enumerate(stretch if number % 3 else ()):
+            top = 1 << settings.layout.bits
+            code = rng.integers(0, top, (len(frame.planes), *frame.planes[0].shape))
+            planes: Any = tuple(
+                (code[k, : p.shape[0], : p.shape[1]] if number % 3 == 1 else p * 0).astype(p.dtype)
+                for k, p in enumerate(frame.planes)
+            )
+            stretch[index] = replace(frame, planes=planes)
+        stretches.append(stretch)
+    return stretches
+
+
+@pytest.mark.parametrize(
+    ("codec", "containers"),
+    [
+        ("h264", CONTAINERS),
+        ("hevc", CONTAINERS),
+        ("av1", ["mkv", "mp4"]),
+        ("ffv1", ["mkv"]),
+        ("prores", ["mkv", "mov"]),
+        ("dnxhr", ["mov"]),
+    ],
+)
+def test_segments_of_any_length_and_content_have_one_header(
+    tmp_path: Path, make_clip: Any, codec: str, containers: list[str]
+) -> None:
+    lengths = [1, 9, 2, 20, 1, 1, 12, 3, 30, 2]
+    source = make_clip(tmp_path / "a.mp4", frames=sum(lengths), width=256, height=128)
+    info = probe(source)
+    headers, alone, paths = set(), [], []
+    base = settings_for(info.video, codec=codec, container=containers[0], encoder_preset=None)
+    for number, stretch in enumerate(unlike(base, lengths)):
+        paths.append(tmp_path / f"{number}.mkv")
+        with SegmentEncoder(paths[-1], base) as encoder:
+            for frame in stretch:
+                encoder.encode(frame)
+        with av.open(str(paths[-1])) as opened:
+            headers.add(opened.streams.video[0].codec_context.extradata)
+        alone += [luma for _, luma in pictures(paths[-1])]
+    assert len(headers) == 1
+    assert len(alone) == sum(lengths)
+    for container in containers:
+        settings = settings_for(info.video, codec=codec, container=container, encoder_preset=None)
+        joined = tmp_path / f"joined.{container}"
+        join_segments(
+            paths,
+            [512 * k for k in range(len(alone))],
+            [512] * len(alone),
+            source=source,
+            info=info,
+            plan=plan_streams(info, container),
+            settings=settings,
+            output=joined,
+            container=container,
+            metadata={},
+        )
+        assert [luma for _, luma in pictures(joined)] == alone
+
+
 def test_ten_bits_stay_ten_bits(tmp_path: Path, make_clip: Any) -> None:
     source = make_clip(tmp_path / "a.mkv", pixel_format="yuv420p10le", codec="libx265")
     for container in CONTAINERS:
@@ -224,6 +296,47 @@ def test_two_runs_give_the_same_bytes(rich: dict[str, Path], container: str) -> 
             for run in range(2)
         }
         assert len(digests) == 1, origin
+
+
+def test_sound_whose_time_runs_ahead_alone_drags_nothing_along(
+    tmp_path: Path, make_clip: Any
+) -> None:
+    source = make_clip(tmp_path / "a.mkv", audio=["aac"], frames=24)
+    before = next(t for t in read(source)[0] if t.kind == "audio")
+    data = bytearray(source.read_bytes())
+    # In front of a block's payload stand its time, in two bytes, and its flags.
+    place = data.find(before.data[7])
+    data[place - 3] ^= 1
+    source.write_bytes(data)
+    leapt = next(t for t in read(source)[0] if t.kind == "audio")
+    assert leapt.pts[7] == before.pts[7] + 256
+    after = next(t for t in read(remake(source, "mkv").path)[0] if t.kind == "audio")
+    assert after.data == before.data
+    assert after.times[:7] == before.times[:7]
+    assert after.times[8:] == before.times[8:]
+    assert abs(after.times[7] - before.times[7]) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("last", "end", "time", "following", "leaps"),
+    [
+        (0, 10, 10, 20, False),
+        (0, 10, 300, 20, True),
+        (20, 30, 7, 40, True),
+        (20, 30, 20, 40, True),
+        (0, 10, 20, 15, False),  # the next one is early, not this one late
+        (0, 10, 300, 0, False),  # the clock starts anew
+        (0, 10, 300, 310, False),  # a gap
+        (None, None, 300, 10, True),
+        (None, None, 0, 10, False),
+    ],
+)
+def test_only_a_lone_leap_is_one(
+    last: int | None, end: int | None, time: int, following: int, leaps: bool
+) -> None:
+    assert is_leap(last, end, time, 10, following) == leaps
+    if leaps:
+        assert lone_time(end, 10, following) < following
 
 
 def test_audio_run_in_moves_nothing(tmp_path: Path, make_clip: Any) -> None:

@@ -19,6 +19,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
+from vsr.media.opening import AV_ERRORS, reason
+
 _AAC_BITS_PER_CHANNEL = 128_000
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
@@ -114,8 +116,14 @@ class AudioConverter:
         self._resampler = AudioResampler("fltp", encoder.layout, rate, frame_size=1024)
 
     def convert(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        """Decode, resample and encode what one packet holds."""
-        for frame in self._source.codec_context.decode(packet):
+        """Decode, resample and encode what one packet holds; nothing, if it is damaged."""
+        try:
+            frames = self._source.codec_context.decode(packet)
+        except AV_ERRORS as error:
+            if not self.notes:
+                self.notes.append(f"damaged sound was left out ({reason(error)})")
+            return
+        for frame in frames:
             yield from self._encode(frame)
 
     def flush(self) -> Iterator[Packet[Stream]]:

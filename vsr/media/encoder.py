@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from vsr.errors import EncodeError, OutputError
 from vsr.frame import Frame, Plane
 from vsr.media.captions import insert_captions
+from vsr.media.opening import AV_ERRORS, open_input
 from vsr.media.settings import EncoderSettings, configure, resolve_settings
 
 __all__ = ["EncoderSettings", "SegmentEncoder", "SegmentSummary", "resolve_settings"]
@@ -118,10 +119,11 @@ class SegmentEncoder:
         self._write(picture, f"frame at pts {frame.pts}")
 
     def close(self) -> SegmentSummary:
-        """Flush the encoder, finish the file and bring it safely to disk.
+        """Flush the encoder, finish the file, bring it safely to disk and prove it by reading it.
 
         Raises:
-            EncodeError: the segment has no frame, or the encoder swallowed some.
+            EncodeError: the segment has no frame, the encoder swallowed some, or what lies on the
+                disk is not what was written.
             OutputError: the disk refused.
         """
         if self._summary is not None:
@@ -139,9 +141,11 @@ class SegmentEncoder:
         try:
             self._container.close()
             sync_file(self._path)
+            sync_folder(self._path.parent)
             size = self._path.stat().st_size
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"segment {self._path.name} cannot be written ({error})") from error
+        verify_segment(self._path, self._num_frames)
         self._summary = SegmentSummary(num_frames=self._num_frames, num_bytes=size)
         return self._summary
 
@@ -246,6 +250,39 @@ def _fill_interleaved(picture: av.VideoFrame, planes: tuple[Plane, ...]) -> None
     padded[...] = 0
     for channel, plane in enumerate((blue, green, red)):
         padded[:, :columns, channel] = plane
+
+
+def verify_segment(path: Path, num_frames: int) -> None:
+    """Prove a finished segment: it opens, has a packet for each frame, and begins with a key frame.
+
+    Raises:
+        EncodeError: it is not so.
+    """
+    try:
+        with open_input(path) as container:
+            packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+            first = next(packets, None)
+            num_packets = (first is not None) + sum(1 for _ in packets)
+    except AV_ERRORS as error:
+        raise EncodeError(f"segment {path.name} cannot be read back ({error})") from error
+    if first is None or num_packets != num_frames:
+        raise EncodeError(
+            f"segment {path.name} holds {num_packets} packets, expected {num_frames}",
+            hint="the disk does not keep what is written to it",
+        )
+    if not first.is_keyframe:
+        raise EncodeError(f"segment {path.name} does not begin with a key frame")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a new name safely to disk, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_file(path: Path) -> None:

@@ -10,34 +10,65 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from typing import IO, Any
 
 import av
 
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
-_MAX_BYTES_READ = 4096
+_MAX_BYTES_TOLD = 4096
+_MAX_BYTES_KEPT = 1 << 20
+_BLOCK_BYTES = 1 << 16
+
+
+def message_file() -> IO[Any]:
+    """A file to be descriptor 2 of a child; in memory where the system can, as a disk may be full.
+
+    Unbuffered, and gone when the last process has closed it.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("vsr-messages"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 class StderrLog:
-    """Takes file descriptor 2 of this process for FFmpeg's errors, for good.
+    """Reads FFmpeg's errors from descriptor 2 of this process, which must be a `message_file`.
 
-    For a process that does nothing but read media: whatever else is written to stderr is taken for
-    a message of FFmpeg's.
+    For a process that does nothing but our work: whatever else is written to stderr is taken for a
+    message of FFmpeg's.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        os.dup2(self._file.fileno(), 2)
+        self.num_lines = 0
+        """Written so far, as of the last `poll`."""
+        self._num_read = 0
         av.logging.restore_default_callback()
         av.logging.set_libav_level(av.logging.ERROR)
 
     def poll(self) -> list[str]:
-        """The lines written since the last call, without what differs from run to run."""
+        """The first lines written since the last call, without what differs from run to run."""
         size = os.fstat(2).st_size
-        if size == 0:
+        if size <= self._num_read:
             return []
-        data = os.pread(2, min(size, _MAX_BYTES_READ), 0)
-        # Emptied each time, so that a file full of damage cannot fill the disk.
+        told = b""
+        while self._num_read < size:
+            block = os.pread(2, min(_BLOCK_BYTES, size - self._num_read), self._num_read)
+            if not block:
+                break
+            told = told or block[:_MAX_BYTES_TOLD]
+            self._num_read += len(block)
+            self.num_lines += block.count(b"\n")
+        if size > _MAX_BYTES_KEPT:
+            # Now and then, so that a file full of damage cannot fill the memory.
+            self._empty()
+        lines = told.decode("utf-8", "replace").splitlines()
+        return [_ADDRESS.sub("", line).strip() for line in lines if line.strip()]
+
+    def clear(self) -> None:
+        """Forget what was written so far."""
+        self.poll()
+        self._empty()
+
+    def _empty(self) -> None:
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
-        lines = data.decode("utf-8", "replace").splitlines()
-        return [_ADDRESS.sub("", line).strip() for line in lines if line.strip()]
+        self._num_read = 0

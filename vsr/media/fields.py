@@ -72,10 +72,16 @@ class FieldReport:
 
 
 class FieldWatch:
-    """Push every picture of a film in order, then take the report."""
+    """Push every picture of a film in order, then take the report.
 
-    def __init__(self, info: VideoInfo) -> None:
+    Args:
+        info: of the film.
+        is_damaged: hold on to no picture of the decoder's: see `copy_planes` of `FrameReader`.
+    """
+
+    def __init__(self, info: VideoInfo, *, is_damaged: bool = False) -> None:
         self._info = info
+        self._filters = ("copy", "idet") if is_damaged else ("idet",)
         self._report = FieldReport()
         self._graph: Graph | None = None
         self._last: NDArray[np.int16] | None = None
@@ -89,7 +95,7 @@ class FieldWatch:
     def push(self, decoded: VideoFrame, frame: Frame) -> None:
         """Take the next picture, as the decoder gave it and as planes."""
         if self._graph is None:
-            self._graph = _graph(decoded, self._info, "idet")
+            self._graph = _graph(decoded, self._info, *self._filters)
         self._report.ratios.append(self._ratio(frame))
         self._report.flagged.append(frame.is_interlaced)
         if frame.is_interlaced and sum(self._votes.values()) < _MAX_PARITY_SAMPLES:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vsr.errors import OpenError
 from vsr.media.opening import AV_ERRORS, open_input, reason
 from vsr.media.probe import to_fraction
+from vsr.media.timing import is_leap, lone_time
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -155,9 +156,24 @@ def _digest(
             found.durations.append(packet.duration or 0)
     except AV_ERRORS as error:
         trouble = f"could not be read to its end: {reason(error)}"
-    for index, found in prints.items():
-        found.bytes_sha256 = whole[index].hexdigest()
+    for stream in streams:
+        prints[stream.index].bytes_sha256 = whole[stream.index].hexdigest()
+        if stream.type == "audio":
+            _settle_leaps(prints[stream.index])
     return prints, trouble
+
+
+def _settle_leaps(found: Fingerprint) -> None:
+    """Take packets whose time alone ran ahead for what follows the packet before."""
+    pts, durations = found.pts, found.durations
+    last: int | None = None
+    end: int | None = None
+    for k in range(found.num_packets - 1):
+        if NO_TIME in (pts[k], pts[k + 1]):
+            continue
+        if is_leap(last, end, pts[k], durations[k], pts[k + 1]):
+            pts[k] = lone_time(end, durations[k], pts[k + 1])
+        last, end = pts[k], pts[k] + durations[k]
 
 
 def _codec(stream: Stream) -> str:

@@ -39,6 +39,9 @@ _FORMATS = (
     "m4v,ivf,yuv4mpegpipe,nut,gif,obu,vc1,gxf,dirac,rm"
 )
 _AV_MAJOR = int(av.__version__.split(".")[0])
+ANY_TAGS: Mapping[str, Any] = {"metadata_errors": "surrogateescape"} if _AV_MAJOR < 19 else {}
+"""For `av.open`: tags that are not UTF-8 pass as they are. They raise in version 18; from 19 on
+they never do, and the argument is gone."""
 _HINT_NOT_MEDIA = "vsr reads mkv, mp4, mov, webm, avi, ts, mpg, mxf, flv, wmv, ogv and raw video"
 
 
@@ -86,11 +89,9 @@ def open_input(
         # Reaches the decoders that look at the streams during opening, and only those.
         "max_pixels": str(limits.max_pixels),
     }
-    # Tags that are not UTF-8 raise in version 18; from 19 on they never do, and the argument is
-    # gone.
-    extra: dict[str, Any] = {"metadata_errors": "surrogateescape"} if _AV_MAJOR < 19 else {}
+    name = f"file:{path.absolute()}"
     try:
-        container: InputContainer = av.open(f"file:{path.absolute()}", "r", options=merged, **extra)
+        container: InputContainer = av.open(name, "r", options=merged, **ANY_TAGS)
     except AV_ERRORS as error:
         raise _explain_open_failure(path, error) from error
     try:

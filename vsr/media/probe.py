@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ from vsr.media.opening import open_input as open_input
 from vsr.media.opening import reason
 from vsr.media.sidedata import (
     read_content_light,
+    read_display_matrix,
     read_mastering_display,
     read_side_data,
     stream_side_data,
@@ -233,7 +233,7 @@ def _video_info(
         raise UnsupportedVideoError("The video stream has no time base, so nothing can be timed.")
     plan = pixel_format(frame.format.name)
     order = _FIELD_ORDERS.get(int(context.field_order), "unknown")
-    matrix = side_data.get("DISPLAYMATRIX")
+    matrix = read_display_matrix(side_data)
     mastering = side_data.get("MASTERING_DISPLAY_METADATA")
     light = side_data.get("CONTENT_LIGHT_LEVEL")
     return VideoInfo(
@@ -251,8 +251,8 @@ def _video_info(
         duration_s=_seconds(stream.duration, time_base)
         or _seconds(container.duration, _MICROSECOND),
         sample_aspect_ratio=to_fraction(stream.sample_aspect_ratio) or Fraction(1),
-        rotation=int(frame.rotation) % 360,
-        display_matrix=struct.unpack("<9i", matrix) if matrix else None,
+        rotation=int(frame.rotation) % 360 if matrix is not None else 0,
+        display_matrix=matrix,
         is_interlaced=bool(frame.interlaced_frame) or order in ("tt", "bb", "tb", "bt"),
         bit_rate=stream.bit_rate or None,
         metadata=dict(stream.metadata),
@@ -339,7 +339,11 @@ def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
 
 
 def _warnings(
-    container: InputContainer, stream: VideoStream, info: VideoInfo, is_chosen: bool
+    container: InputContainer,
+    stream: VideoStream,
+    info: VideoInfo,
+    is_chosen: bool,
+    side_data: Mapping[str, bytes],
 ) -> tuple[str, ...]:
     """What was guessed or chosen, one sentence each."""
     said = []
@@ -358,6 +362,8 @@ def _warnings(
         said.append(f"Video stream {undecodable} is of a codec that cannot be decoded.")
     if stream.metadata.get("alpha_mode") == "1":
         said.append("The alpha layer of the video is kept apart from its pictures and is not read.")
+    if info.display_matrix is None and side_data.get("DISPLAYMATRIX"):
+        said.append("The display matrix would shear the pictures, and is left out as damaged.")
     if info.frame_rate is None:
         said.append("The container states no frame rate; timestamps alone are used.")
     return tuple(said)
@@ -400,7 +406,7 @@ def probe(
                 chapters=_chapters(container),
                 metadata=dict(container.metadata),
                 attachments=_attachments(container),
-                warnings=_warnings(container, stream, video, stream_index is not None),
+                warnings=_warnings(container, stream, video, stream_index is not None, side_data),
             )
         except AV_ERRORS as error:
             if isinstance(error, VsrError):

@@ -7,8 +7,7 @@ delivered or skipped by stated rules, and every one of them is in `FrameReader.e
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -50,18 +49,11 @@ MAX_CONSECUTIVE_ERRORS = 500
 _MAX_ENTRIES_TRIED = 16
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeEntry:
-    """Where decoding starts: a packet from which a fresh decoder makes clean pictures."""
-
-    pts: int | None
-    """Timestamp of that packet as stored; None for the start of the file."""
-    skip: int
-    """Frames that are decoded and dropped before the first wanted one."""
-
-
 class ReadWatcher(Protocol):
     """Looks on while a file is read; see `pipeline.scan`."""
+
+    def on_demuxed(self, packet: Packet[VideoStream]) -> None:
+        """Called with each packet as it comes out of the file."""
 
     def on_packet(self, pts: int | None) -> None:
         """Called after each packet went through the decoder.
@@ -87,14 +79,17 @@ class FrameReader:
         start_pts: first timestamp wanted, in the stream's time base; earlier frames are decoded as
             far as needed and dropped. The frames delivered equal those of a read from the start.
         end_pts: first timestamp not wanted any more.
-        entry: where to start decoding, from `find_decode_entry`; needs `start_pts`. Found by a
-            search if None.
+        entry_pts: of the key packet where decoding starts, with a fresh decoder; from
+            `find_decode_entry`. Found by a search if None and `start_pts` is given. Nothing before
+            it is delivered.
         limits: what the file may ask of us.
         info: from an earlier `probe` of the same stream; probed anew if None.
         max_consecutive_errors: packets refused in a row before giving up.
         follow_changes: deliver frames of another size, format, colour or shape of pixels as they
             are, and record where that begins. Changes that no conversion undoes are refused still.
         watcher: told of every packet and picture; it changes nothing.
+        copy_planes: give the decoder its memory back at once. Some decoders leave in damaged places
+            what was there before: then pictures depend on how long earlier ones are held.
 
     Raises:
         OpenError, NoVideoStreamError, UnsupportedVideoError, DecodeError: as `probe`; while
@@ -110,28 +105,28 @@ class FrameReader:
         threads: int = 1,
         start_pts: int | None = None,
         end_pts: int | None = None,
-        entry: DecodeEntry | None = None,
+        entry_pts: int | None = None,
         limits: ProbeLimits = DEFAULT_LIMITS,
         info: VideoInfo | None = None,
         max_consecutive_errors: int = MAX_CONSECUTIVE_ERRORS,
         follow_changes: bool = False,
         watcher: ReadWatcher | None = None,
+        copy_planes: bool = False,
     ) -> None:
         self.path = Path(path)
         self.info = info or probe(self.path, limits=limits, stream_index=stream_index).video
-        self._start_pts = start_pts
+        self._start_pts = entry_pts if start_pts is None else start_pts
         self._end_pts = end_pts
         self._threads = threads
         self._limits = limits
         self._max_errors = max_consecutive_errors
         self._watcher = watcher
-        self._expected_skip = None if entry is None else entry.skip
-        if start_pts is None:
-            self._entry_pts = None
-        elif entry is not None:
-            self._entry_pts = entry.pts
-        else:
-            self._entry_pts = _find_entry_pts(self.path, self.info, start_pts, threads, limits)
+        self._copy_planes = copy_planes
+        if entry_pts is None and start_pts is not None:
+            entry_pts = find_decode_entry(
+                self.path, start_pts, info=self.info, threads=threads, limits=limits
+            )
+        self._entry_pts = entry_pts
         self._log = DamageLog()
         self._container: InputContainer | None = open_input(self.path, limits=limits)
         self._stream = _prepare(self.path, self._container, self.info, threads, limits)
@@ -163,22 +158,16 @@ class FrameReader:
             self._container.close()
             self._container = None
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         repair: TimestampRepair[VideoFrame] = TimestampRepair(
             self._log, default_step=_usual_step(self.info), first_pts=self.info.start_pts or 0
         )
-        num_skipped = 0
-        num_delivered = 0
         end: int | None = None
         for decoded, pts in _settled(repair, self._decode(), self.info):
             if self._start_pts is not None and pts < self._start_pts:
-                num_skipped += 1
                 continue
-            if num_delivered == 0:
-                self._check_skip(num_skipped)
             if self._end_pts is not None and pts >= self._end_pts:
                 return
-            num_delivered += 1
             last = self._frame(decoded, pts)
             end = last.pts + last.duration
             if self._watcher is not None:
@@ -192,17 +181,10 @@ class FrameReader:
                 hint="the file is damaged at its start or encrypted",
             )
 
-    def _check_skip(self, num_skipped: int) -> None:
-        if self._expected_skip is not None and num_skipped != self._expected_skip:
-            raise DecodeError(
-                f"{self.path} gave {num_skipped} frames before the wanted one, "
-                f"where the plan counted {self._expected_skip}.",
-                hint="the file has changed since it was planned; plan again",
-            )
-
     def _check_end(self, end: int | None) -> None:
         """Record a video that is over long before the container says so."""
-        if end is None or self.info.duration_s is None:
+        declared_s = self._declared_s()
+        if end is None or declared_s is None:
             return
         # Matroska counts its duration from zero or from the first frame, as its writer pleased.
         start = (
@@ -211,13 +193,19 @@ class FrameReader:
             else self.info.start_pts
         )
         seconds = float((end - (start or 0)) * self.info.time_base)
-        missing = self.info.duration_s - seconds
-        if missing > max(1.0, 0.1 * self.info.duration_s):
+        if declared_s - seconds > max(1.0, 0.1 * declared_s):
             self._log.add(
-                KIND_SHORT,
-                end,
-                f"lasts {seconds:.3f} s where {self.info.duration_s:.3f} s are declared",
+                KIND_SHORT, end, f"lasts {seconds:.3f} s where {declared_s:.3f} s are declared"
             )
+
+    def _declared_s(self) -> float | None:
+        """How long the container says the video is."""
+        info = self.info
+        # FFmpeg counts what it finds in an AVI without an index; the header knows better.
+        is_avi = self._container is not None and self._container.format.name == "avi"
+        if is_avi and info.num_frames and info.frame_rate and info.duration_s is not None:
+            return max(info.duration_s, float(info.num_frames / info.frame_rate))
+        return info.duration_s
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Pictures as the decoder gives them, the delayed ones at the end included."""
@@ -228,6 +216,8 @@ class FrameReader:
         else:
             packets = read_packets_from(container, stream, self._entry_pts, self._demux_failed)
         for packet in packets:
+            if self._watcher is not None:
+                self._watcher.on_demuxed(packet)
             if packet.is_corrupt:
                 self._note_corrupt(packet)
             yield from self._watched(packet)
@@ -281,8 +271,11 @@ class FrameReader:
         side_data = read_side_data(decoded)
         if side_data is None:
             self._log.add(KIND_SIDE_DATA, pts, "a kind that av has no name for")
+        planes = read_planes(decoded, picture.format, self._reformatter)
+        if self._copy_planes:
+            planes = tuple(plane.copy() for plane in planes)
         return Frame(
-            planes=read_planes(decoded, picture.format, self._reformatter),
+            planes=planes,
             layout=picture.format.layout,
             color=picture.color,
             pts=pts,
@@ -302,7 +295,7 @@ def find_decode_entry(
     info: VideoInfo | None = None,
     threads: int = 1,
     limits: ProbeLimits = DEFAULT_LIMITS,
-) -> DecodeEntry:
+) -> int | None:
     """Where to start decoding so that the frame at `start_pts` comes out as in a read from the top.
 
     Args:
@@ -313,27 +306,10 @@ def find_decode_entry(
         limits: what the file may ask of us.
 
     Returns:
-        The last clean random-access packet at or before `start_pts`, and how many frames lie
-        between.
+        Timestamp of the last packet at or before `start_pts` from which a fresh decoder makes a
+        clean picture; None for the start of the file.
     """
     info = info or probe(path, limits=limits).video
-    entry_pts = _find_entry_pts(path, info, start_pts, threads, limits)
-    with FrameReader(
-        path,
-        start_pts=entry_pts,
-        end_pts=start_pts,
-        entry=DecodeEntry(entry_pts, 0) if entry_pts is not None else None,
-        threads=threads,
-        limits=limits,
-        info=info,
-    ) as reader:
-        return DecodeEntry(entry_pts, sum(1 for _ in reader))
-
-
-def _find_entry_pts(
-    path: Path, info: VideoInfo, start_pts: int, threads: int, limits: ProbeLimits
-) -> int | None:
-    """The last key packet at or before `start_pts` that gives a clean picture of its own."""
     if info.start_pts is None or start_pts <= info.start_pts:
         return None
     wanted = start_pts
@@ -356,10 +332,7 @@ def _is_clean_entry(
 
     Pictures before a recovery point, and key packets that are not, fail here.
     """
-    entry = DecodeEntry(key_pts, 0)
-    with FrameReader(
-        path, start_pts=key_pts, entry=entry, threads=threads, limits=limits, info=info
-    ) as reader:
+    with FrameReader(path, entry_pts=key_pts, threads=threads, limits=limits, info=info) as reader:
         try:
             first = next(iter(reader), None)
         except (DecodeError, UnsupportedVideoError):

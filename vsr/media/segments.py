@@ -7,7 +7,6 @@ says so), interleaved by time, so that memory stays constant whatever the length
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,9 @@ from av.video.stream import VideoStream
 
 from vsr.errors import EncodeError, OutputError, VsrError
 from vsr.media.codecs import CONTAINER_FORMATS
-from vsr.media.encoder import sync_file
+from vsr.media.encoder import sync_file, sync_folder
 from vsr.media.matroska import TrackPatch, display_size, patch_tracks, reserve
+from vsr.media.opening import ANY_TAGS
 from vsr.media.probe import AV_ERRORS, MediaInfo, open_input
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
@@ -230,12 +230,14 @@ def _open_output(
             if stream.kind == "audio" and plan.of(stream.index).action != "drop":
                 bases.append(Fraction(1, stream.sample_rate or 1000))
         options["movie_timescale"] = str(movie_timescale(bases))
-    return av.open(
+    writer: OutputContainer = av.open(
         f"file:{output.absolute()}",
         "w",
         format=CONTAINER_FORMATS[container],
         container_options=options,
+        **ANY_TAGS,
     )
+    return writer
 
 
 def _add_video(
@@ -349,14 +351,3 @@ def _patches(
         size = display_size(settings.width, settings.height, aspect)
         patches[video_number] = TrackPatch(display_size=size)
     return patches
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a new name safely to disk, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -100,7 +100,7 @@ _PNG_TEXT = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _PNG_START = 8
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Type and whole bytes of each chunk."""
     position = _PNG_START
     while position + 12 <= len(data):
@@ -115,7 +115,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _png_carried(data: bytes) -> bytes:
-    chunks = [(name, chunk) for name, chunk in _png_chunks(data)]
+    chunks = [(name, chunk) for name, chunk in png_chunks(data)]
     names = {name for name, _ in chunks}
     if b"acTL" in names:
         raise UnsupportedVideoError("it is an animation, of which only one picture would be kept")
@@ -125,7 +125,7 @@ def _png_carried(data: bytes) -> bytes:
 
 def _png_insert(encoded: bytes, carried: bytes) -> bytes:
     result = encoded[:_PNG_START]
-    for name, chunk in _png_chunks(encoded):
+    for name, chunk in png_chunks(encoded):
         if name in _PNG_CARRIED | _PNG_TEXT:
             continue
         result += chunk

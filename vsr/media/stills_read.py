@@ -72,11 +72,11 @@ def read_still(path: Path, *, limits: ProbeLimits = DEFAULT_LIMITS) -> Still:
         DecodeError: damaged.
     """
     path = Path(path)
-    data = _read_file(path, limits)
+    data = read_picture_file(path, limits)
     kind = _kind_of(path, data)
     try:
         header = read_header(kind, data)
-        decoded, aspect = _decode(kind, data, limits)
+        decoded, aspect = decode_picture(kind, data, limits)
         plan = pixel_format(decoded.format.name)
         planes = read_planes(decoded, plan, VideoReformatter())
         color = read_color(decoded, plan, kind)
@@ -116,7 +116,7 @@ def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def _read_file(path: Path, limits: ProbeLimits) -> bytes:
+def read_picture_file(path: Path, limits: ProbeLimits) -> bytes:
     """The bytes of a regular file that is not larger than a picture may be. Never blocks."""
     try:
         status = path.stat()
@@ -149,13 +149,13 @@ def _kind_of(path: Path, data: bytes) -> Kind:
     return kind
 
 
-def _decode(kind: Kind, data: bytes, limits: ProbeLimits) -> tuple[av.VideoFrame, Fraction]:
+def decode_picture(codec: str, data: bytes, limits: ProbeLimits) -> tuple[av.VideoFrame, Fraction]:
     """One picture by a decoder of its own, which no other file can have left in disorder."""
-    context = av.CodecContext.create(kind, "r")
+    context = av.CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1
     # With it a PNG of a wrong checksum is an error; TIFF's decoder would refuse sound files too.
-    strictness = "crccheck+explode" if kind == "png" else "crccheck"
+    strictness = "crccheck+explode" if codec == "png" else "crccheck"
     context.options = {"max_pixels": str(limits.max_pixels), "err_detect": strictness}
     frames = [*context.decode(av.Packet(data)), *context.decode(None)]
     if len(frames) != 1:

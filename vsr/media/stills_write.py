@@ -21,9 +21,8 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.errors import EncodeError, OutputError, UnsupportedVideoError
 from vsr.frame import ColorSpec, Frame, Matrix, PlaneLayout, Transfer, VideoInfo
 from vsr.media.codecs import pixel_format_name
-from vsr.media.encoder import SegmentSummary, sync_file
+from vsr.media.encoder import SegmentSummary, sync_file, sync_folder
 from vsr.media.formats import pixel_format
-from vsr.media.segments import sync_folder
 from vsr.media.settings import EncoderSettings
 from vsr.media.stills import Kind, PictureTarget
 from vsr.media.stills_headers import SIDE_DATA, carry_header

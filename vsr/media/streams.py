@@ -261,6 +261,8 @@ def _plan_one(
     refusal = _refusal(source.streams[stream.index], packet, container)
     if refusal is None:
         return say("keep")
+    if stream.kind == "audio" and not (stream.channels and stream.sample_rate):
+        return say("drop", "nothing tells how many channels it has, or its rate", is_loss=True)
     if stream.kind == "audio":
         return say("convert", f"{container} refuses {stream.codec}", is_loss=True, target="aac")
     if stream.codec in TEXT_SUBTITLES:

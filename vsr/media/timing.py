@@ -55,6 +55,36 @@ def spread(dts: Sequence[int]) -> list[int]:
     return result
 
 
+def is_leap(last: int | None, end: int | None, time: int, length: int, following: int) -> bool:
+    """Whether the time of one packet alone ran ahead or fell back, as a flipped bit makes it.
+
+    It then begins later than by its own length after the end of the one before, or not after that
+    one, while the packet that follows is in order. Clocks that start anew and neighbours with each
+    other's times are none.
+
+    Args:
+        last: time of the packet before; None at the start.
+        end: of the packet before.
+        time: of the packet.
+        length: of the packet; 0 where unknown.
+        following: time of the next packet.
+    """
+    if last is None or end is None:
+        return following < time
+    return time <= last < following or (last < following < time and time > end + length)
+
+
+def lone_time(end: int | None, length: int, following: int) -> int:
+    """Where a packet that leapt belongs: at the end of the one before, ahead of the next.
+
+    Args:
+        end: of the packet before; None at the start.
+        length: of the packet.
+        following: time of the next packet.
+    """
+    return following - max(1, length) if end is None else min(end, following - 1)
+
+
 def frame_durations(pts: Sequence[int], durations: Sequence[int], rate: Fraction) -> list[int]:
     """How long each frame is shown: until the next; the last as long as it says, or one period.
 

@@ -6,6 +6,7 @@ stays constant whatever the length.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,13 +19,15 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from vsr.errors import OutputError
+from vsr.errors import OpenError, OutputError
 from vsr.media.convert import AudioConverter, Converter, SubtitleConverter
 from vsr.media.matroska import writes_codec_delay
+from vsr.media.opening import AV_ERRORS, reason
+from vsr.media.packets import MAX_DEMUX_ERRORS
 from vsr.media.probe import MediaInfo, StreamInfo, open_input
 from vsr.media.streams import StreamPlan, cover_name
 from vsr.media.stretches import Stretch, find_stretch
-from vsr.media.timing import MILLISECOND, round_away
+from vsr.media.timing import MILLISECOND, is_leap, lone_time, round_away
 
 
 @dataclass(slots=True)
@@ -45,6 +48,10 @@ class Track:
     """Whether its packets say how far the film may be written: audio does, sparse streams don't."""
     last_dts: int | None = None
     next_dts: int = 0
+    held: Packet[Stream] | None = None
+    """Of sound: the packet whose time is judged by the next one's."""
+    before: tuple[int, int] | None = None
+    """Time and end of the packet before that, in the source's ticks."""
     num_packets: int = 0
     num_repaired: int = 0
 
@@ -122,6 +129,25 @@ def _read_cover(path: Path, index: int) -> bytes:
     raise OutputError(f"the cover art of stream {index} has gone from the source")
 
 
+def _demuxed(reader: InputContainer, wanted: list[Stream]) -> Iterator[Packet[Stream]]:
+    """Packets of streams; places that cannot be read are passed over, as for the pictures.
+
+    Raises:
+        OpenError: the disk fails.
+    """
+    num_failures = 0
+    while num_failures <= MAX_DEMUX_ERRORS:
+        try:
+            for packet in reader.demux(wanted):
+                num_failures = 0
+                yield packet
+            return
+        except AV_ERRORS as error:
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                raise OpenError(f"{reader.name} cannot be read: {reason(error)}.") from error
+            num_failures += 1
+
+
 def read_packets(
     reader: InputContainer, tracks: list[Track], stretches: Sequence[Stretch] = ()
 ) -> Iterator[tuple[Track, Packet[Stream]]]:
@@ -137,22 +163,55 @@ def read_packets(
         # The demuxer then skips the source's pictures without reading them.
         stream.discard = Discard.default if stream.index in by_index else Discard.all
     wanted = [reader.streams[index] for index in by_index]
-    for packet in reader.demux(wanted) if wanted else ():
+    for packet in _demuxed(reader, wanted) if wanted else ():
         track = by_index.get(packet.stream_index)
         if track is None or not packet.size:
             continue
-        ready: Iterable[Packet[Stream]] = (packet,)
-        if track.converter is not None:
-            ready = track.converter.convert(packet)
-        for one in ready:
-            stretch = _stretch_of(one, track, stretches)
-            if stretch is not None:
-                yield track, _fit(one, track, stretch)
+        for steady in _steady(track, packet):
+            yield from _ready(track, steady, stretches)
     for track in tracks:
-        for one in track.converter.flush() if track.converter is not None else ():
-            stretch = _stretch_of(one, track, stretches)
-            if stretch is not None:
-                yield track, _fit(one, track, stretch)
+        for steady in _steady(track, None):
+            yield from _ready(track, steady, stretches)
+        yield from _ready(track, None, stretches)
+
+
+def _ready(
+    track: Track, packet: Packet[Stream] | None, stretches: Sequence[Stretch]
+) -> Iterator[tuple[Track, Packet[Stream]]]:
+    """What becomes of a packet, or at the end what is left, as far as it is wanted."""
+    ready: Iterable[Packet[Stream]] = () if packet is None else (packet,)
+    if track.converter is not None:
+        ready = track.converter.flush() if packet is None else track.converter.convert(packet)
+    for one in ready:
+        stretch = _stretch_of(one, track, stretches)
+        if stretch is not None:
+            yield track, _fit(one, track, stretch)
+
+
+def _steady(track: Track, packet: Packet[Stream] | None) -> Iterator[Packet[Stream]]:
+    """The packet before, now that its time can be judged by this one's; at the end with None.
+
+    One of sound whose time leapt alone may drag along those that follow, since times
+    must rise; it gets the one at which the packet before it ended.
+    """
+    if not track.is_driver:
+        if packet is not None:
+            yield packet
+        return
+    one, track.held = track.held, packet
+    if one is None:
+        return
+    if one.dts is not None:
+        length = one.duration or 0
+        last, end = track.before or (None, None)
+        following = None if packet is None else packet.dts
+        if following is not None and is_leap(last, end, one.dts, length, following):
+            time = lone_time(end, length, following)
+            one.pts = time + (one.dts if one.pts is None else one.pts) - one.dts
+            one.dts = time
+            track.num_repaired += 1
+        track.before = one.dts, one.dts + length
+    yield one
 
 
 _WHOLE = Stretch(start=None, end=None, shift=Fraction(0))
