@@ -60,3 +60,20 @@ def test_holds_no_more_than_one_call() -> None:
     for index in range(1000):
         chunker.push(index)
         assert len(chunker._held) < 5
+
+
+@pytest.mark.parametrize(("chunk", "context"), GRIDS)
+def test_a_shot_that_goes_on_elsewhere_is_written_up_to_its_border(
+    chunk: int, context: int
+) -> None:
+    for num_written in range(1, 3 * (chunk + context) + 2):
+        for lookahead in range(context + 1):
+            chunker: Chunker[int] = Chunker(ChunkGrid(chunk, context))
+            calls = [chunker.push(item) for item in range(num_written + lookahead)]
+            calls.append(chunker.finish(lookahead))
+            made = [call for call in calls if call is not None]
+            written = [item for call in made for item in call.items[: call.num_written]]
+            assert written == list(range(num_written))
+            # Every call but a shot's last sees its whole context.
+            assert all(call.num_context == context for call in made[:-1])
+            assert chunker.is_empty

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from vsr.engine import precision
-from vsr.engine.precision import PrecisionProbe, choose_dtype, probe_cpu_bf16
+from vsr.engine.precision import PrecisionProbe, choose_dtype, cpu_has_bfloat16, probe_cpu_bf16
 from vsr.models.upscaler import ModelSpec
 
 CPU = torch.device("cpu")
@@ -40,14 +42,49 @@ def test_bfloat16_needs_a_clear_gain() -> None:
         (PrecisionProbe(10.0, 20.0), torch.float32),
     ],
 )
-def test_the_cpu_gets_what_the_probe_says(
+def test_an_unknown_cpu_gets_what_the_probe_says(
     monkeypatch: pytest.MonkeyPatch, probe: PrecisionProbe, expected: torch.dtype
 ) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: None)
     monkeypatch.setattr(precision, "probe_cpu_bf16", lambda: probe)
     dtype, reason = choose_dtype(SPEC, CPU)
     assert dtype == expected
     assert "20.0 ms" in reason
     assert "10.0 ms" in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", torch.bfloat16),
+        ("flags\t\t: fpu amx_bf16\n", torch.bfloat16),
+        ("flags\t\t: fpu avx2 avx512f\n", torch.float32),
+    ],
+)
+def test_nothing_is_measured_where_the_system_tells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, expected: torch.dtype
+) -> None:
+    def fail() -> PrecisionProbe:
+        raise AssertionError("probed")
+
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(precision, "probe_cpu_bf16", fail)
+    assert choose_dtype(SPEC, CPU)[0] == expected
+
+
+def test_what_the_system_does_not_tell_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "missing")
+    assert cpu_has_bfloat16() is None
+    (tmp_path / "empty").write_text("processor : 0\n")
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "empty")
+    assert cpu_has_bfloat16() is None
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert cpu_has_bfloat16() is None
 
 
 @pytest.mark.parametrize("change", [{"weights": None}, {"bf16": False}])

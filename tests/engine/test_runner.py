@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.engine.runner import Runner
-from vsr.errors import ShapeError
+from vsr.errors import GuardError, ShapeError
 from vsr.frame import (
     ChromaLocation,
     ColorSpec,
@@ -146,6 +146,78 @@ def test_a_cut_resets_the_state_and_no_call_spans_it() -> None:
     assert model.call_sizes == [(4, 1), (1, 0), (3, 0)]
 
 
+@pytest.mark.parametrize("warmup", [1, 2, 3, 5])
+@pytest.mark.parametrize(("chunk", "context"), [(1, 0), (3, 0), (2, 1), (4, 2)])
+def test_warm_up_is_seen_and_not_written(warmup: int, chunk: int, context: int) -> None:
+    frames = [rgb_frame(index + 1, pts=10 * index) for index in range(12)]
+    runner = make_runner(RunningSum(), spec_of(chunk, context))
+    runner.start_shot()
+    results = []
+    for index, frame in enumerate(frames):
+        results += runner.push(frame, is_warmup=index < warmup)
+    results += runner.finish_shot()
+    assert [frame.pts for frame in results] == [frame.pts for frame in frames[warmup:]]
+    sums = np.cumsum([index + 1 for index in range(12)])[warmup:]
+    assert [int(frame.planes[0][0, 0]) for frame in results] == list(sums)
+
+
+def test_warm_up_is_not_rendered() -> None:
+    rendered: list[int] = []
+
+    class Lazy(RunningSum):
+        def propagate(
+            self, frames_BTCHW: Tensor, state: State, num_context: int = 0
+        ) -> tuple[list[Tensor], State]:
+            return list(frames_BTCHW.unbind(1))[: frames_BTCHW.shape[1] - num_context], state
+
+        def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
+            rendered.append(round(float(feature_BCHW.mean() * 255)))
+            return feature_BCHW.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    runner = make_runner(Lazy(), spec_of(4, 2))
+    runner.start_shot()
+    for index in range(10):
+        runner.push(rgb_frame(index, index), is_warmup=index < 6)
+    runner.finish_shot(1)
+    assert rendered == [6, 7, 8]
+
+
+def test_look_ahead_at_the_end_is_seen_and_not_written() -> None:
+    model = RunningSum()
+    runner = make_runner(model, spec_of(3, 2))
+    runner.start_shot()
+    results = []
+    for index in range(9):
+        results += runner.push(rgb_frame(1, index))
+    results += runner.finish_shot(2)
+    assert [frame.pts for frame in results] == list(range(7))
+    assert model.call_sizes == [(5, 2), (5, 2), (3, 2)]
+
+
+def test_noise_that_hides_rounding_does_not_depend_on_where_a_shot_is_entered() -> None:
+    def run(first: int, warmup: int) -> list[Frame]:
+        runner = make_runner(
+            Interpolation(2),
+            BICUBIC,
+            layout_in=YUV420P10,
+            color_in=BT709,
+            layout_out=YUV420,
+            color_out=BT709,
+            first_index=first,
+        )
+        runner.start_shot()
+        results = []
+        for index in range(first - warmup, 6):
+            results += runner.push(yuv_frame(index, YUV420P10), is_warmup=index < first)
+        return results + runner.finish_shot()
+
+    whole, part = run(0, 0), run(3, 2)
+    assert len(part) == 3
+    for frame, other in zip(whole[3:], part, strict=True):
+        for plane, wanted in zip(frame.planes, other.planes, strict=True):
+            assert (plane == wanted).all()
+
+
 def test_the_seed_reaches_the_model() -> None:
     runner = make_runner(RunningSum(), spec_of(1, 0), seed=256)
     (result,) = run_shots(runner, [[rgb_frame(0, 0)]])
@@ -272,5 +344,5 @@ def test_a_model_that_returns_another_shape_is_refused() -> None:
 
     runner = make_runner(Liar(), spec_of(1, 0))
     runner.start_shot()
-    with pytest.raises(ShapeError, match="sum-x2"):
+    with pytest.raises(GuardError, match="sum-x2 returned a frame of shape"):
         runner.push(rgb_frame(0, 0))

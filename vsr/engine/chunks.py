@@ -2,8 +2,9 @@
 
 A call takes `chunk` frames that are written and `context` frames that are only looked at; the
 looked-at frames come again as the first frames of the next call. Every call of a shot has the same
-size except the last, which takes whatever is left and has no look-ahead. Nothing here spans a cut:
-a chunker lives for one shot.
+size except the last, which takes whatever is left and has no look-ahead, unless the shot goes on
+elsewhere: then it looks at frames that are written there. Nothing here spans a cut: a chunker lives
+for one shot.
 """
 
 from __future__ import annotations
@@ -71,13 +72,17 @@ class Chunker(Generic[T]):
         del self._held[: self.grid.chunk]
         return call
 
-    def finish(self) -> Chunk[T] | None:
-        """End the shot: the call over all that is left, or None when nothing is."""
-        if not self._held:
-            return None
-        call = Chunk(tuple(self._held), 0)
+    def finish(self, num_context: int = 0) -> Chunk[T] | None:
+        """End the shot: the call over all that is left, or None when nothing is to be written.
+
+        Args:
+            num_context: of the last frames pushed, so many are only looked at; at most
+                `grid.context`, so that no call before this one has written them.
+        """
+        assert 0 <= num_context <= self.grid.context, num_context
+        call = Chunk(tuple(self._held), num_context)
         self._held.clear()
-        return call
+        return call if call.num_written > 0 else None
 
 
 def iterate_chunks(items: Iterable[T], grid: ChunkGrid) -> Iterator[Chunk[T]]:

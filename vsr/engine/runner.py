@@ -8,24 +8,26 @@ length of the video.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vsr.color import complete, planes_to_rgb, rgb_to_planes
 from vsr.engine.alpha import enlarge_alpha, read_alpha, write_alpha
 from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
 from vsr.engine.curves import from_display, to_display
 from vsr.engine.geometry import Geometry, fit_shape
+from vsr.engine.guards import Alarm, GuardEvent, Judge, merge_events
+from vsr.engine.ladder import Rung, Watch, open_window
 from vsr.engine.lanes import Download, make_lane
+from vsr.engine.memory import is_out_of_memory
 from vsr.engine.placing import place, place_inside, turn
-from vsr.errors import ShapeError
+from vsr.errors import DeviceMemoryError, GuardError, ShapeError
 from vsr.frame import ColorSpec, Curve, Frame, PlaneLayout, VideoInfo
-from vsr.models.upscaler import FrameRenderer, ModelSpec, State, Upscaler
+from vsr.models.upscaler import ModelSpec, State, Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class _Waiting:
     rgb_3HW: Tensor
     alpha_11HW: Tensor | None = None
     """Where both source and result have it."""
+    is_warmup: bool = False
+    """Its result is not written at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,17 @@ class Runner:
         layout_out: of the results.
         color_out: how to write them; complete.
         seed: for models that draw random numbers.
-        first_index: place of the first frame in the video; where bits are lost, the pattern that
-            hides it differs from frame to frame by this count.
+        first_index: place in the video of the first frame that is written; where bits are lost, the
+            pattern that hides it differs from frame to frame by this count.
         geometry: how pictures are turned, resampled and cropped; None leaves them as the model
             makes them.
         source: the video, whose frames may then change size, layout and colour from shot to shot;
             None refuses that. Needs `geometry`.
         curve_in: from the source's codes to what the model sees.
         curve_out: what the model makes passes its inverse.
+        rungs: what is tried, in this order, with a window of frames that the model fails at.
+            Whether its pictures show what they should is asked only where another model could do
+            better; that they are numbers, of the right shape, always.
     """
 
     def __init__(
@@ -101,9 +108,9 @@ class Runner:
         source: VideoInfo | None = None,
         curve_in: Curve = "none",
         curve_out: Curve = "none",
+        rungs: Sequence[Rung] = (),
     ) -> None:
         assert source is None or geometry is not None, "changes need a geometry to be fitted into"
-        self._model = model
         self._spec = spec
         self._device = device
         self._dtype = dtype
@@ -116,13 +123,22 @@ class Runner:
         self._source = source
         self._curves = curve_in, curve_out
         self._kind: _Kind | None = None
+        self._first_index = first_index
         self._next_index = first_index
         self._lane = make_lane(device)
         self._chunker: Chunker[_Waiting] = Chunker(ChunkGrid(spec.chunk, spec.context))
         self._state: State | None = None
         self._on_the_way: deque[tuple[Frame, Download]] = deque()
-        model.to(device=device, memory_format=torch.channels_last)
-        model.eval()
+        self._rungs = (Rung(spec, lambda: model), *rungs)
+        self._rungs[0].model(device)
+        self._has_others = any(rung.is_other for rung in rungs)
+        self._judge = Judge()
+        self._events: list[GuardEvent] = []
+
+    @property
+    def events(self) -> tuple[GuardEvent, ...]:
+        """What the model did wrong so far; frames counted from the first that was written."""
+        return merge_events(self._events)
 
     def start_shot(self) -> None:
         """Forget the shot before: the next frame is the first that the model ever saw.
@@ -131,14 +147,22 @@ class Runner:
         """
         assert self._chunker.is_empty, "start_shot() before finish_shot()"
         self._state = None
+        self._judge.start_shot()
         if self._source is not None:
             self._kind = None
 
-    def push(self, frame: Frame) -> list[Frame]:
+    def push(self, frame: Frame, *, is_warmup: bool = False) -> list[Frame]:
         """Take the shot's next frame; return the results that are ready, in order.
+
+        Args:
+            frame: of the same kind as the shot's others.
+            is_warmup: the model sees it, and what it makes of it is dropped: for a shot that is
+                entered in its middle.
 
         Raises:
             ShapeError: the frame's layout is not the one announced, or its size changed.
+            GuardError: no model made pictures of the frames.
+            DeviceMemoryError: they did not fit the memory.
         """
         kind = self._check(frame)
         with torch.inference_mode():
@@ -148,17 +172,22 @@ class Runner:
                 if self._geometry is not None:
                     rgb_13HW = turn(rgb_13HW, self._geometry.orientation)
                 rgb_13HW = to_display(rgb_13HW, self._curves[0])
-                alpha_11HW = self._read_alpha(planes, kind)
-            waiting = _Waiting(replace(frame, planes=()), rgb_13HW[0], alpha_11HW)
+                alpha_11HW = None if is_warmup else self._read_alpha(planes, kind)
+            waiting = _Waiting(replace(frame, planes=()), rgb_13HW[0], alpha_11HW, is_warmup)
             call = self._chunker.push(waiting)
             if call is not None:
                 self._run(call)
         return list(self._take(self._lane.num_in_flight * self._spec.chunk))
 
-    def finish_shot(self) -> list[Frame]:
-        """End the shot: run what is left and return all results still due, in order."""
+    def finish_shot(self, num_lookahead: int = 0) -> list[Frame]:
+        """End the shot: run what is left and return all results still due, in order.
+
+        Args:
+            num_lookahead: of the last frames pushed, so many are only looked at: for a shot that
+                is left in its middle. At most the model's context.
+        """
         with torch.inference_mode():
-            call = self._chunker.finish()
+            call = self._chunker.finish(num_lookahead)
             if call is not None:
                 self._run(call)
         self._state = None
@@ -200,38 +229,96 @@ class Runner:
         return _Kind(*size, layout, color, inside)
 
     def _run(self, call: Chunk[_Waiting]) -> None:
-        """Enlarge one chunk and start its way back to the host."""
+        """Enlarge one chunk, by whatever it takes, and start its way back to the host."""
+        alarms: list[Alarm] = []
+        for rung in self._rungs:
+            try:
+                made = self._try(rung, call)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                height, width = call.items[0].rgb_3HW.shape[-2:]
+                raise DeviceMemoryError(
+                    f"The memory of {self._device} did not hold what {rung.spec.id} makes of "
+                    f"{len(call.items)} frames of {width}x{height}.",
+                    hint="use a smaller model, or give it more memory",
+                ) from error
+            if not isinstance(made, Alarm):
+                break
+            alarms.append(made)
+        else:
+            raise self._failed(alarms, call)
+        first = self._next_index
+        self._next_index += len(made)
+        self._on_the_way.extend(made)
+        if alarms and made:
+            alarm, place = alarms[0], first - self._first_index
+            event = GuardEvent(alarm.kind, place, len(made), rung.action, alarm.detail)
+            self._events.append(event)
+
+    def _failed(self, alarms: Sequence[Alarm], call: Chunk[_Waiting]) -> GuardError:
+        num_frames = sum(not item.is_warmup for item in call.items[: call.num_written])
+        return GuardError(
+            f"Model {self._spec.id} made no picture of frames {self._next_index} to "
+            f"{self._next_index + num_frames - 1}, nor did anything after it: {alarms[-1].detail}.",
+            hint="the weights or the device may be at fault; try another of them",
+        )
+
+    def _try(self, rung: Rung, call: Chunk[_Waiting]) -> list[tuple[Frame, Download]] | Alarm:
+        """What a model makes of a chunk, on its way to the host; or what is wrong with it."""
+        num_dropped = sum(item.is_warmup for item in call.items[: call.num_written])
         with self._lane.compute():
-            frames_BTCHW = _stack([item.rgb_3HW for item in call.items], self._spec.min_size)
-            if self._state is None:
-                self._state = self._model.init_state(
-                    1, frames_BTCHW.shape[-2], frames_BTCHW.shape[-1], self._seed
-                )
-                self._state = tuple(tensor.to(self._device) for tensor in self._state)
-            results = self._enlarge(frames_BTCHW, call.num_context)
-        height, width = (self._spec.scale * n for n in call.items[0].rgb_3HW.shape[-2:])
-        assert self._kind is not None
-        kind = self._kind
-        dithers = self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
-        for index in range(call.num_written):
+            window = open_window(
+                rung,
+                [item.rgb_3HW for item in call.items],
+                self._state,
+                num_context=call.num_context,
+                num_dropped=num_dropped,
+                seed=self._seed,
+                device=self._device,
+            )
+        if isinstance(window, Alarm):
+            return window
+        only_finite = rung.is_other or not self._has_others
+        with self._lane.compute():
+            watch = Watch(window, rung.spec, num_dropped, only_finite=only_finite)
+        made: list[tuple[Frame, Download]] = []
+        for item in call.items[num_dropped : call.num_written]:
             with self._lane.compute():
                 # One frame at a time: a chunk of full-size pictures in float would be the largest
                 # thing in memory.
-                result_1CHW = next(results)
-                self._check_result(result_1CHW, frames_BTCHW)
-                placed = self._place(result_1CHW[..., :height, :width], kind)
-                planes = rgb_to_planes(
-                    from_display(placed, self._curves[1]),
-                    self._layout_out,
-                    self._color_out,
-                    dither=self._next_index if dithers else None,
-                )
-                alpha_11HW = call.items[index].alpha_11HW
-                if alpha_11HW is not None:
-                    alpha_13HW = self._place(enlarge_alpha(alpha_11HW, self._spec.scale), kind)
-                    planes += write_alpha(alpha_13HW, self._layout_out)
-            self._next_index += 1
-            self._on_the_way.append((call.items[index].frame, self._lane.download(planes)))
+                result_1CHW = next(window.results)
+                alarm = watch.look(result_1CHW)
+                if alarm is not None:
+                    return alarm
+                planes = self._finish_picture(result_1CHW, item, self._next_index + len(made))
+            made.append((item.frame, self._lane.download(planes)))
+        with self._lane.compute():
+            alarm = watch.finish(self._judge)
+        if alarm is not None:
+            return alarm
+        self._state = None if rung.is_other else window.state
+        return made
+
+    def _finish_picture(
+        self, result_1CHW: Tensor, item: _Waiting, index: int
+    ) -> tuple[Tensor, ...]:
+        """From what the model made of a frame to the planes to encode."""
+        assert self._kind is not None
+        kind = self._kind
+        dithers = self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
+        height, width = (self._spec.scale * n for n in item.rgb_3HW.shape[-2:])
+        placed = self._place(result_1CHW[..., :height, :width], kind)
+        planes = rgb_to_planes(
+            from_display(placed, self._curves[1]),
+            self._layout_out,
+            self._color_out,
+            dither=index if dithers else None,
+        )
+        if item.alpha_11HW is not None:
+            alpha_13HW = self._place(enlarge_alpha(item.alpha_11HW, self._spec.scale), kind)
+            planes += write_alpha(alpha_13HW, self._layout_out)
+        return planes
 
     def _read_alpha(self, planes: tuple[Tensor, ...], kind: _Kind) -> Tensor | None:
         if not (kind.layout.has_alpha and self._layout_out.has_alpha):
@@ -249,32 +336,6 @@ class Runner:
             return place(picture_BCHW, self._geometry)
         return place_inside(picture_BCHW, kind.inside, self._geometry)
 
-    def _enlarge(self, frames_BTCHW: Tensor, num_context: int) -> Iterator[Tensor]:
-        """Results (1, 3, sH, sW) in order, each made when it is asked for where the model can."""
-        assert self._state is not None
-        model = self._model
-        if isinstance(model, FrameRenderer):
-            features, self._state = model.propagate(frames_BTCHW, self._state, num_context)
-            pairs = zip(frames_BTCHW.unbind(1), features, strict=False)
-            return (model.render(frame, feature) for frame, feature in pairs)
-        result_BTCHW, self._state = model.upscale(frames_BTCHW, self._state, num_context)
-        num_written = frames_BTCHW.shape[1] - num_context
-        if result_BTCHW.shape[1] != num_written:
-            raise ShapeError(
-                f"model {self._spec.id} returned {result_BTCHW.shape[1]} frames, "
-                f"expected {num_written}"
-            )
-        return iter(result_BTCHW.unbind(1))
-
-    def _check_result(self, result_1CHW: Tensor, frames_BTCHW: Tensor) -> None:
-        height, width = frames_BTCHW.shape[-2:]
-        expected = (1, 3, self._spec.scale * height, self._spec.scale * width)
-        if tuple(result_1CHW.shape) != expected:
-            raise ShapeError(
-                f"model {self._spec.id} returned a frame of shape {tuple(result_1CHW.shape)}, "
-                f"expected {expected}"
-            )
-
     def _take(self, num_left: int) -> Iterator[Frame]:
         """Results that have arrived; waits for those in excess of `num_left`."""
         while self._on_the_way and (
@@ -287,15 +348,3 @@ class Runner:
                 layout=self._layout_out,
                 color=self._color_out,
             )
-
-
-def _stack(rgbs_3HW: list[Tensor], min_size: int) -> Tensor:
-    """(1, T, 3, H, W), padded at the right and below by repetition up to `min_size` pixels."""
-    alone = len(rgbs_3HW) == 1
-    frames_BTCHW = rgbs_3HW[0][None, None] if alone else torch.stack(rgbs_3HW)[None]
-    height, width = frames_BTCHW.shape[-2:]
-    missing = (max(0, min_size - width), max(0, min_size - height))
-    if not any(missing):
-        return frames_BTCHW
-    padded = F.pad(frames_BTCHW[0], (0, missing[0], 0, missing[1]), mode="replicate")
-    return padded[None]
