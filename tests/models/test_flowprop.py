@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.errors import ShapeError
+from vsr.models.flow import warp
 from vsr.models.image.interpolation import imresize
 from vsr.models.upscaler import State
-from vsr.models.video.flowprop import FlowProp, Propagation
+from vsr.models.video.flowprop import FlowProp, GroupedWarp, Propagation
 
 Direction = Literal["none", "forward", "both"]
 DIRECTIONS: tuple[Direction, ...] = ("none", "forward", "both")
@@ -187,7 +188,7 @@ def test_the_gate_opens_for_a_match_and_shuts_for_an_occlusion() -> None:
     still = torch.zeros(1, 2, 6, 6)
     error = torch.zeros(1, 1, 6, 6)
     error[..., 3:] = 1e4
-    aligned = propagation.align(hidden, still, error)
+    aligned = propagation.align(hidden, still, error, torch.zeros(1, 3, 6, 6))
     gate = float(torch.sigmoid(torch.tensor(3.0)))
     torch.testing.assert_close(
         aligned[..., :3], torch.full((1, 4, 6, 3), gate * 5.0 - (1 - gate)), atol=1e-4, rtol=0
@@ -233,3 +234,69 @@ def test_every_weight_but_those_of_coarse_flow_learns(direction: Direction) -> N
             continue
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
         assert bool(parameter.grad.any()), name
+
+
+def grid(**params: Any) -> FlowProp:
+    """Two rounds, groups with offsets, and a tail of its own; offsets that are not 0."""
+    model = build("both", num_groups=4, num_rounds=2, tail_blocks=1, **params)
+    for module in model.modules():
+        if isinstance(module, GroupedWarp):
+            last = module.head[2]
+            nn.init.normal_(last.weight, std=0.05)  # type: ignore[arg-type]
+    return model
+
+
+def test_two_rounds_in_chunks_are_close_to_the_whole() -> None:
+    model, shot = grid(), frames(12)
+    whole, end = run(model, shot, 12, 0)
+    chunked, _ = run(model, shot, 4, 4)
+    skip = (whole - bicubic(shot, 4)).square().mean()
+    assert float((chunked - whole).square().mean()) < 0.01 * float(skip)
+    assert [tuple(t.shape[1:]) for t in end] == [(8, 18, 22), (8, 18, 22), (3, 18, 22), (1, 1, 1)]
+
+
+def test_later_rounds_see_what_lies_on_both_sides() -> None:
+    model, shot = grid(), frames(5)
+    state = model.init_state(1, HEIGHT, WIDTH)
+    whole, _ = model.upscale(shot, state)
+    for changed in (0, 4):
+        other = shot.clone()
+        other[:, changed] = other[:, changed].flip(-1)
+        result, _ = model.upscale(other, state)
+        assert not torch.equal(result[:, 2], whole[:, 2])
+
+
+def test_context_changes_the_state_only_through_the_frames_before_it() -> None:
+    model, shot = grid(), frames(6)
+    state = model.init_state(1, HEIGHT, WIDTH)
+    _, after = model.upscale(shot[:, :4], state, 1)
+    assert torch.equal(after[2], shot[:, 2])
+    assert float(after[3]) == 1.0
+
+
+def test_a_grouped_warp_starts_as_a_plain_one() -> None:
+    torch.manual_seed(2)
+    plain = GroupedWarp(8, 4)
+    hidden, flow = torch.rand(2, 8, 9, 11), torch.randn(2, 2, 9, 11)
+    error, frame = torch.rand(2, 1, 9, 11), torch.rand(2, 3, 9, 11)
+    assert torch.allclose(plain(hidden, flow, error, frame), warp(hidden, flow), atol=1e-6)
+
+
+def test_each_group_moves_along_its_own_offset() -> None:
+    moving = GroupedWarp(4, 2)
+    shift = torch.tensor([0.4, -0.8, 0.0, -0.4, 1.2, 0.5])
+    with torch.no_grad():
+        moving.head[2].bias.copy_(shift)  # type: ignore[operator]
+    hidden, flow = torch.rand(1, 4, 9, 11), torch.randn(1, 2, 9, 11)
+    found = moving(hidden, flow, torch.rand(1, 1, 9, 11), torch.rand(1, 3, 9, 11))
+    for group in range(2):
+        dx, dy, gain = shift[3 * group : 3 * group + 3]
+        offset = 5 * torch.tanh(torch.stack((dx, dy)))[:, None, None]
+        part = slice(2 * group, 2 * group + 2)
+        expected = warp(hidden[:, part], flow + offset) * 2 * torch.sigmoid(gain)
+        assert torch.allclose(found[:, part], expected, atol=1e-5)
+
+
+def test_rounds_need_both_directions() -> None:
+    with pytest.raises(ValueError, match="both directions"):
+        build("forward", num_rounds=2)

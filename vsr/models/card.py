@@ -50,6 +50,8 @@ class Card(_Strict):
     num_params: Annotated[int, Field(ge=0)]
     gmac_180p: Annotated[float, Field(ge=0)]
     """10^9 multiply-adds per written frame at 320x180; see `vsr.models.cost`."""
+    origin: str = ""
+    """Of added weights: the address or the name of the file they came from."""
     trained_with: dict[str, Fact] = {}
     """Free facts about the training run: steps, hours, device, configuration."""
     data: tuple[DataSource, ...] = ()
@@ -90,6 +92,8 @@ def write_card(path: Path, card: Card) -> None:
         f"{name} = {_toml(getattr(card, name))}"
         for name in ("id", "sha256", "licence", "degradation", "num_params", "gmac_180p")
     ]
+    if card.origin:
+        lines.append(f"origin = {_toml(card.origin)}")
     if card.trained_with:
         lines += ["", "[trained_with]"]
         lines += [f"{_toml(key)} = {_toml(value)}" for key, value in card.trained_with.items()]

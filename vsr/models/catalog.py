@@ -1,4 +1,4 @@
-"""The list of models. To add one, add a line to `SPECS`.
+"""The list of models. To add one, add a line to `SPECS`, or to those of `image_catalog`.
 
 Reading the list builds nothing and opens no weights; each `build` imports its network when called.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from vsr.errors import ConfigError, UnknownModelError
+from vsr.models import image_catalog
 from vsr.models.upscaler import ModelSpec
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -29,6 +30,30 @@ def _flowprop(**params: Any) -> nn.Module:
     from vsr.models.video.flowprop import FlowProp
 
     return FlowProp(**params)
+
+
+def _reconstruction(**params: Any) -> nn.Module:
+    from vsr.models.video.reconstruction import Reconstruction
+
+    return Reconstruction(**params)
+
+
+def _reconstruction_spec(scale: int) -> ModelSpec:
+    return ModelSpec(
+        id=f"reconstruction-x{scale}",
+        family="reconstruction",
+        scale=scale,
+        kind="video",
+        build=_reconstruction,
+        params={"scale": scale},
+        paper="Irani and Peleg, 1991; Farsiu et al., 2004",
+        chunk=8,
+        context=2,
+        warmup=2,
+        halo_px=32,
+        bf16=False,
+        min_size=4,
+    )
 
 
 def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> ModelSpec:
@@ -90,11 +115,14 @@ SPECS: tuple[ModelSpec, ...] = (
     _interpolation_spec("lanczos", "lanczos3", 2, 3),
     _interpolation_spec("lanczos", "lanczos3", 3, 3),
     _interpolation_spec("lanczos", "lanczos3", 4, 3),
+    # Neighbours without training.
+    *(_reconstruction_spec(scale) for scale in (2, 3, 4)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
     # The ids people type. They share the weights above until ones for mixed degradations exist.
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+    *image_catalog.SPECS,
 )
 
 DEFAULTS: Mapping[int, tuple[str, ...]] = {
@@ -104,6 +132,9 @@ DEFAULTS: Mapping[int, tuple[str, ...]] = {
     4: ("flowprop-s-x4", "bicubic-x4"),
 }
 """Scale -> ids in order of preference; the first whose weights are at hand is the default."""
+
+STILL_DEFAULTS: Mapping[int, tuple[str, ...]] = {2: ("edsr-x2",), 4: ("edsr-x4",)}
+"""The same for stills, tried before those: a picture alone has no neighbours to gain from."""
 
 
 def index_specs(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
@@ -155,13 +186,18 @@ def is_shipped(spec: ModelSpec) -> bool:
     return path is None or path.is_file()
 
 
-def default_model(scale: int) -> str:
+def default_model(scale: int, *, stills: bool = False) -> str:
     """Id of the model that enlarges by `scale` when the user names none.
+
+    Args:
+        scale: of the model.
+        stills: whether single pictures are enlarged, and not a film.
 
     Raises:
         UnknownModelError: nothing in the catalogue has that scale.
     """
-    for model_id in DEFAULTS.get(scale, ()):
+    first = STILL_DEFAULTS.get(scale, ()) if stills else ()
+    for model_id in (*first, *DEFAULTS.get(scale, ())):
         if is_shipped(get_spec(model_id)):
             return model_id
     scales = ", ".join(str(known) for known in sorted(DEFAULTS))

@@ -2,7 +2,8 @@
 
 A file holds the tensors and, in its header, one JSON document with the id and parameters of the
 model, so that it can be rebuilt from the file alone. Shipped weights are read by the model's id,
-after their SHA-256 has been compared with the one on their card.
+after their SHA-256 has been compared with the one on their card. Public weights of other programs
+are recognised by the names of their tensors.
 """
 
 from __future__ import annotations
@@ -20,13 +21,21 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor, nn
 
+from vsr.config import WEIGHT_SUFFIXES
 from vsr.errors import CheckpointError, ModelError
+from vsr.models import zoo
 from vsr.models.card import Card, card_path, read_card
 from vsr.models.catalog import get_spec, weights_path
+from vsr.models.cost import count_gmac, count_params
+from vsr.models.image import layouts as image_layouts
+from vsr.models.pickled import SUFFIXES, parse_pickled, unwrap_tensors
+from vsr.models.store import added_file, store_folder
 from vsr.models.upscaler import ModelSpec, Upscaler
+from vsr.models.video import layouts as video_layouts
 
 _HEADER_KEY = "vsr"
 _FORMAT = 1
+_PUBLIC = {spec.id: spec for spec in (*video_layouts.SPECS.values(), *image_layouts.SPECS.values())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class Checkpoint:
     """Facts about the training run, as `save_checkpoint` was given them."""
     tensors: Mapping[str, Tensor]
     """float32 where they were stored as float16."""
+    spec: ModelSpec | None = None
+    """Of a network that no catalogue lists; its `build` gives it with these weights."""
 
 
 def save_checkpoint(
@@ -87,15 +98,15 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
-    """Read a weight file of ours.
+    """Read a weight file.
 
     Args:
-        path: a file written by `save_checkpoint`.
+        path: a file written by `save_checkpoint`, or one of PyTorch with public weights.
         sha256: what the file must hash to, hexadecimal; compared before anything is parsed.
 
     Raises:
-        CheckpointError: missing, of another digest, damaged, not ours, or with weights that are
-            not finite.
+        CheckpointError: missing, of another digest, damaged, of no known network, or with weights
+            that are not finite.
     """
     try:
         data = path.read_bytes()
@@ -108,19 +119,24 @@ def read_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
             f"{sha256[:12]}...",
             hint="the file is damaged or not the one the card describes; install it again",
         )
+    if path.suffix in SUFFIXES:
+        return _read_public(path, digest, data)
     try:
         tensors = parse_tensors(data)
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is truncated or not a safetensors file ({error})",
-            hint="only safetensors files written by this program can be read",
+            hint="of other programs, PyTorch files named .pth, .pt or .ckpt can be read",
         ) from error
-    header = _parse_header(path, data)
+    is_ours = _HEADER_KEY in _metadata(data)
+    header = _parse_header(path, data) if is_ours else {}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             if not bool(tensor.isfinite().all()):
                 raise CheckpointError(f"The weight '{name}' in {path} is not a finite number")
             tensors[name] = tensor.to(torch.float32)
+    if not is_ours:
+        return _recognise(path, digest, unwrap_tensors(tensors))
     return Checkpoint(
         path=path,
         sha256=digest,
@@ -168,7 +184,7 @@ def load_upscaler(
 
     Args:
         id_or_path: an id of the catalogue, or a weight file (a `Path`, or a name that ends in
-            `.safetensors`).
+            `.safetensors`, `.pth`, `.pt` or `.ckpt`).
         device: where it shall run.
         dtype: of its weights: float32 or bfloat16, and float16 on a GPU.
 
@@ -179,7 +195,8 @@ def load_upscaler(
         UnknownModelError: no such id.
         CheckpointError: the weights are missing, damaged, of another digest or of another network.
     """
-    module = _from_file(Path(id_or_path)) if is_file_name(id_or_path) else _by_id(str(id_or_path))
+    file = file_of(id_or_path)
+    module = _by_id(str(id_or_path)) if file is None else _from_file(file)
     module.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return cast(Upscaler, module)
 
@@ -191,15 +208,23 @@ def resolve_spec(id_or_path: str | Path) -> ModelSpec:
         UnknownModelError: no such id, or the file names an unknown one.
         CheckpointError: the file cannot be read.
     """
-    if not is_file_name(id_or_path):
+    file = file_of(id_or_path)
+    if file is None:
         return get_spec(str(id_or_path))
-    checkpoint = read_checkpoint(Path(id_or_path))
-    return _spec_of_file(checkpoint)
+    spec = spec_of_checkpoint(read_checkpoint(file, sha256=_expected(file)))
+    is_added = file.parent == store_folder() and not is_file_name(id_or_path)
+    return replace(spec, id=file.stem, weights=file.stem) if is_added else spec
+
+
+def file_of(id_or_path: str | Path) -> Path | None:
+    """The weight file of the user's that a path or the id of an added model means; else None."""
+    path = Path(id_or_path) if is_file_name(id_or_path) else added_file(str(id_or_path))
+    return None if path is None else path.absolute()
 
 
 def is_file_name(id_or_path: str | Path) -> bool:
     """Whether this means a weight file rather than an id of the catalogue."""
-    return isinstance(id_or_path, Path) or id_or_path.endswith(".safetensors")
+    return isinstance(id_or_path, Path) or id_or_path.endswith(WEIGHT_SUFFIXES)
 
 
 def card_of(spec: ModelSpec) -> Card | None:
@@ -212,6 +237,44 @@ def card_of(spec: ModelSpec) -> Card | None:
     if path is None or not (path.is_file() or card_path(path).is_file()):
         return None
     return read_card(card_path(path))
+
+
+def card_of_file(path: Path) -> Card | None:
+    """The card of a weight file of the user's: the one beside it, or of public weights a new one.
+
+    Nothing in public weights says what they may be used for and what they were made from, and
+    neither does such a card.
+
+    Raises:
+        CheckpointError: the weights or their card cannot be read.
+    """
+    if card_path(path).is_file():
+        return read_card(card_path(path))
+    checkpoint = read_checkpoint(path)
+    if checkpoint.model_id not in _PUBLIC and checkpoint.spec is None:
+        return None
+    return describe_checkpoint(checkpoint)
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> Card:
+    """A card for weights of which nothing is known but what network they are for."""
+    spec = spec_of_checkpoint(checkpoint)
+    module = spec.build(**spec.params)
+    if checkpoint.spec is None:
+        # The cost depends on sizes alone, so nothing need be computed; and a short call in the same
+        # proportion costs the same a frame, to within two hundredths.
+        short = replace(spec, chunk=3, context=round(3 * spec.context / spec.chunk))
+        gmac = count_gmac(cast(Upscaler, module.to("meta")), short)
+    else:
+        gmac = zoo.count_gmac_180p(module.eval(), spec)
+    return Card(
+        id=spec.id,
+        sha256=checkpoint.sha256,
+        licence="NOASSERTION",
+        degradation="unknown",
+        num_params=count_params(module),
+        gmac_180p=round(gmac, 1),
+    )
 
 
 def _by_id(model_id: str) -> nn.Module:
@@ -234,35 +297,97 @@ def _by_id(model_id: str) -> nn.Module:
 
 
 def _from_file(path: Path) -> nn.Module:
-    card = card_path(path)
-    checkpoint = read_checkpoint(path, sha256=read_card(card).sha256 if card.is_file() else None)
-    spec = _spec_of_file(checkpoint)
+    checkpoint = read_checkpoint(path, sha256=_expected(path))
+    spec = spec_of_checkpoint(checkpoint)
     module = spec.build(**spec.params)
-    load_weights(module, checkpoint)
+    if checkpoint.spec is None:
+        load_weights(module, checkpoint)
     return module
 
 
-def _spec_of_file(checkpoint: Checkpoint) -> ModelSpec:
+def _expected(path: Path) -> str | None:
+    """The digest on the card beside a file, if there is one."""
+    card = card_path(path)
+    return read_card(card).sha256 if card.is_file() else None
+
+
+def spec_of_checkpoint(checkpoint: Checkpoint) -> ModelSpec:
     """The catalogue's spec with the file's own parameters, once they have proved to build."""
-    spec = get_spec(checkpoint.model_id)
+    if checkpoint.spec is not None:
+        return checkpoint.spec
+    spec = _PUBLIC.get(checkpoint.model_id) or get_spec(checkpoint.model_id)
     if dict(checkpoint.params) == dict(spec.params):
         return spec
     own = replace(spec, params=dict(checkpoint.params))
     try:
-        own.build(**own.params)
+        module = own.build(**own.params)
     except ModelError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"The parameters in {checkpoint.path} do not make a {spec.family} network ({error})"
         ) from error
-    return own
+    # What depends on the parameters: another depth has another receptive field.
+    names = ("scale", "tileable", "halo_px")
+    return replace(own, **{name: getattr(module, name, getattr(own, name)) for name in names})
+
+
+def _read_public(path: Path, digest: str, data: bytes) -> Checkpoint:
+    """A file of PyTorch whose network is known by the names of its tensors."""
+    return _recognise(path, digest, parse_pickled(path, data))
+
+
+def _recognise(path: Path, digest: str, tensors: dict[str, Tensor]) -> Checkpoint:
+    """By our own key maps first, then by spandrel's."""
+    if not tensors:
+        raise CheckpointError(f"{path} holds no weights by name, and a state dict was expected")
+    found = video_layouts.recognise(tensors) or image_layouts.recognise(tensors)
+    # Names alone can belong to several networks; with all their shapes they belong to one.
+    is_sure = found is not None and (not zoo.is_installed() or _fits(*found))
+    other = None if is_sure else zoo.recognise(path, tensors)
+    if other is not None:
+        return Checkpoint(
+            path=path,
+            sha256=digest,
+            model_id=other.id,
+            params={},
+            training={},
+            tensors=tensors,
+            spec=other,
+        )
+    if found is None:
+        raise CheckpointError(
+            f"{path} holds the weights of a network that is not known here; its first is "
+            f"'{next(iter(tensors))}'",
+            hint=f"known are {', '.join((*video_layouts.SPECS, *image_layouts.SPECS))}",
+        )
+    spec, ours = found
+    return Checkpoint(
+        path=path,
+        sha256=digest,
+        model_id=spec.id,
+        params=spec.params,
+        training={},
+        tensors=ours,
+    )
+
+
+def _fits(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a network takes exactly these weights."""
+    wanted = spec.build(**spec.params).state_dict()
+    return {name: t.shape for name, t in wanted.items()} == {n: t.shape for n, t in tensors.items()}
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """What a safetensors file says beside its tensors."""
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, Any] = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    return metadata
 
 
 def _parse_header(path: Path, data: bytes) -> dict[str, Any]:
     """Our JSON document out of the safetensors header."""
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata = _metadata(data)
     try:
         header = json.loads(metadata[_HEADER_KEY])
         known = (

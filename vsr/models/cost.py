@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,12 +25,14 @@ def count_gmac(model: Upscaler, spec: ModelSpec, *, height: int = 180, width: in
     product as it is run, zeros of the bands included.
 
     Args:
-        model: on the CPU; it is run once, on black frames.
+        model: on the CPU, where it is run once, on black frames; or on `meta`, where it costs
+            nothing.
         spec: its spec: chunk and context.
         height: of the source frame, pixels.
         width: of the source frame, pixels.
     """
-    frames_BTCHW = torch.zeros(1, spec.chunk + spec.context, 3, height, width)
+    device = next(cast(nn.Module, model).parameters(), torch.empty(0)).device
+    frames_BTCHW = torch.zeros(1, spec.chunk + spec.context, 3, height, width, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         state = model.init_state(1, height, width)
         model.upscale(frames_BTCHW, state, spec.context)

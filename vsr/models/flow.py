@@ -7,6 +7,8 @@ Convention:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,16 +19,19 @@ from vsr.models.layers import compute_dtype
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+def warp(
+    image_BCHW: Tensor, flow_B2HW: Tensor, outside: Literal["border", "zeros"] = "border"
+) -> Tensor:
     """Sample an image along a flow field, bilinearly.
 
     Convention:
-        out(p) = image(p + flow(p)), flow = (dx, dy) in pixels, coordinates clamped to the border.
+        out(p) = image(p + flow(p)), flow = (dx, dy) in pixels.
 
     Args:
         image_BCHW: (B, C, H, W), any float dtype, any range, any device.
         flow_B2HW: (B, 2, H, W) float32 on the same device, in pixels. A bfloat16 grid has 8 bits:
             at x = 300 its step is 1 to 2 px, so grids are always float32.
+        outside: what lies beyond the image: its border, repeated, or zeros.
 
     Returns:
         (B, C, H, W) float32.
@@ -50,7 +55,7 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
         dim=-1,
     )
     return F.grid_sample(
-        image_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="border", align_corners=True
+        image_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode=outside, align_corners=True
     )
 
 

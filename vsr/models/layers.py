@@ -12,10 +12,15 @@ class ResidualBlock(nn.Module):
 
     The block of EDSR (Lim et al., 2017, arXiv 1707.02921, figure 2c). The weights start at a tenth
     of Kaiming's scale, so that a deep stack starts near the identity.
+
+    Args:
+        num_channels: in and out.
+        residual_scale: what is added to the input is multiplied by it (ibid., section 3.3).
     """
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, num_channels: int, residual_scale: float = 1.0) -> None:
         super().__init__()
+        self.residual_scale = residual_scale
         self.conv1 = nn.Conv2d(num_channels, num_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(num_channels, num_channels, 3, padding=1)
         for conv in (self.conv1, self.conv2):
@@ -27,7 +32,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         y: Tensor = self.conv2(F.relu(self.conv1(x_BCHW)))
-        return x_BCHW + y
+        return torch.add(x_BCHW, y, alpha=self.residual_scale)
 
 
 class ConvResidualBlocks(nn.Sequential):

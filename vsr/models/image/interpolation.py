@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Literal
 
@@ -283,14 +284,20 @@ class PhaseInterpolation(nn.Module):
 
     def __init__(self, scale: int, kernel: Kernel = "bicubic") -> None:
         super().__init__()
-        self._taps = phase_kernel(scale, kernel).repeat(3, 1, 1, 1)
+        self._taps = phase_kernel(scale, kernel).repeat(4, 1, 1, 1)
 
     def phases(self, image_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 -> (B, 3*s*s, H, W) float32, in channels-last order."""
+        """(B, C, H, W) float32 -> (B, C*s*s, H, W) float32, in channels-last order; C is 1 to 4."""
         if self._taps.device != image_BCHW.device:
             self._taps = self._taps.to(image_BCHW.device)
         padded = pad_symmetric(image_BCHW, self._taps.shape[-1] // 2)
         # Grouped convolutions are 30 to 60 times faster on a CPU in channels-last order.
         padded = padded.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image_BCHW.device.type, enabled=False):
-            return F.conv2d(padded, self._taps, groups=3)
+        # On `meta`, where only costs are asked for, there is nothing to switch off.
+        exact = (
+            nullcontext() if padded.is_meta else torch.autocast(padded.device.type, enabled=False)
+        )
+        with exact:
+            channels = padded.shape[1]
+            taps = self._taps[: channels * len(self._taps) // 4]
+            return F.conv2d(padded, taps, groups=channels)

@@ -14,12 +14,15 @@ What differs from BasicVSR:
   the result's residual, and the phases of bicubic interpolation are added before one pixel shuffle;
 - sizes with two directions feed the backward features into the forward trunk (as IconVSR's coupled
   propagation does, ibid., section 3.3) in place of a fusion layer;
-- sizes with one direction look one frame ahead, at the flow-aligned next frame.
+- sizes with one direction look one frame ahead, at the flow-aligned next frame;
+- large sizes warp groups of channels along offsets of their own (`GroupedWarp`) and go through the
+  film more than once.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,41 +31,104 @@ from torch.nn import functional as F
 from vsr.errors import ShapeError
 from vsr.models.flow import FlowNet, warp
 from vsr.models.image.interpolation import PhaseInterpolation
-from vsr.models.layers import ConvResidualBlocks, compute_dtype
+from vsr.models.layers import ConvResidualBlocks, ResidualBlock, compute_dtype
 from vsr.models.upscaler import State
 
 Direction = Literal["none", "forward", "both"]
 
 
-class Propagation(nn.Module):
-    """One direction of the recurrence: gate the warped state, then run the trunk."""
+class GroupedWarp(nn.Module):
+    """Warp a state group by group, each along the flow and an offset of its own.
 
-    def __init__(self, in_channels: int, num_channels: int, num_blocks: int) -> None:
+    The offsets and modulation of BasicVSR++'s flow-guided alignment (Chan et al., 2022, arXiv
+    2104.13371, section 3.2, equations 3 to 6) with one tap for each group of channels in place of
+    a deformable convolution's nine for each sample: what is left is a warp, which every device has.
+
+    Args:
+        num_channels: of the state; a multiple of `num_groups`.
+        num_groups: groups of channels that move together.
+    """
+
+    MAX_OFFSET_PX = 5.0
+
+    def __init__(self, num_channels: int, num_groups: int) -> None:
+        super().__init__()
+        assert num_channels % num_groups == 0, (num_channels, num_groups)
+        self.num_groups = num_groups
+        self.head = nn.Sequential(
+            # The warped state, the frame, the flow and how well the frames match.
+            nn.Conv2d(num_channels + 3 + 2 + 1, 32, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(32, 3 * num_groups, 3, padding=1),
+        )
+        # Starts as a plain warp.
+        nn.init.zeros_(self.head[2].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head[2].bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, hidden_BCHW: Tensor, flow_B2HW: Tensor, error_B1HW: Tensor, frame_B3HW: Tensor
+    ) -> Tensor:
+        """(B, C, H, W) float32; see `Propagation.align`."""
+        batch, channels, height, width = hidden_BCHW.shape
+        groups = self.num_groups
+        parts = (warp(hidden_BCHW, flow_B2HW), frame_B3HW, flow_B2HW, error_B1HW.clamp(max=1.0))
+        given = torch.cat([part.to(compute_dtype(self)) for part in parts], dim=1)
+        wish = self.head(given.contiguous(memory_format=torch.channels_last)).float()
+        wish = wish.reshape(batch * groups, 3, height, width)
+        flow_N2HW = flow_B2HW.repeat_interleave(groups, dim=0)
+        flow_N2HW = flow_N2HW + self.MAX_OFFSET_PX * torch.tanh(wish[:, :2])
+        grouped = hidden_BCHW.reshape(batch * groups, channels // groups, height, width)
+        # 1 at the start, from 0 to 2.
+        warped = warp(grouped, flow_N2HW) * (2.0 * torch.sigmoid(wish[:, 2:]))
+        return warped.view(batch, channels, height, width)
+
+
+class Propagation(nn.Module):
+    """One direction of the recurrence: gate the warped state, then run the trunk.
+
+    Args:
+        in_channels: of all that comes with the state.
+        num_channels: of the state.
+        num_blocks: residual blocks of the trunk.
+        num_groups: groups with offsets of their own; 0 warps the whole state along the flow.
+    """
+
+    def __init__(
+        self, in_channels: int, num_channels: int, num_blocks: int, num_groups: int = 0
+    ) -> None:
         super().__init__()
         self.trunk = ConvResidualBlocks(in_channels + num_channels, num_channels, num_blocks)
         self.initial = nn.Parameter(torch.zeros(num_channels))
         # gate = sigmoid(offset - slope * error): open where the neighbour matches to a few codes.
         self.gate_offset = nn.Parameter(torch.full((num_channels,), 3.0))
         self.gate_slope = nn.Parameter(torch.full((num_channels,), 30.0))
+        self.grouped = GroupedWarp(num_channels, num_groups) if num_groups else None
 
     def initial_state(self, batch: int, height: int, width: int) -> Tensor:
         """(B, C, H, W) float32: what is known before the first frame of a shot."""
         return self.initial.float()[:, None, None].expand(batch, -1, height, width).contiguous()
 
-    def align(self, hidden_BCHW: Tensor, flow_B2HW: Tensor, error_B1HW: Tensor) -> Tensor:
+    def align(
+        self, hidden_BCHW: Tensor, flow_B2HW: Tensor, error_B1HW: Tensor, frame_B3HW: Tensor
+    ) -> Tensor:
         """Warp the state and fade it to the initial one where the neighbour does not match.
 
         Args:
             hidden_BCHW: the neighbour's state, float32 or the trunk's dtype.
             flow_B2HW: float32, from this frame's grid into the neighbour's.
             error_B1HW: float32, matching error of the warped neighbour; inf where there is none.
+            frame_B3HW: float32, this frame.
         """
+        if self.grouped is None:
+            warped_BCHW = warp(hidden_BCHW, flow_B2HW)
+        else:
+            warped_BCHW = self.grouped(hidden_BCHW, flow_B2HW, error_B1HW, frame_B3HW)
         # Channels last from the start: mixed memory orders would be copied again and again.
         error_BHW1 = error_B1HW.permute(0, 2, 3, 1)
         gate_BHWC = torch.sigmoid(
             self.gate_offset.float() - F.softplus(self.gate_slope.float()) * error_BHW1
         )
-        warped_BHWC = warp(hidden_BCHW, flow_B2HW).permute(0, 2, 3, 1)
+        warped_BHWC = warped_BCHW.permute(0, 2, 3, 1)
         return torch.lerp(self.initial.float(), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
 
     def forward(self, *inputs_BCHW: Tensor) -> Tensor:
@@ -83,12 +149,17 @@ class FlowProp(nn.Module):
     Args:
         scale: integer factor of enlargement.
         num_channels: width of the trunks; multiples of 16 are fast.
-        num_blocks: residual blocks in each direction's trunk.
+        num_blocks: residual blocks in each pass's trunk.
         direction: `forward` looks back and one frame ahead, `both` adds a backward pass over the
             chunk and its context, `none` looks at one frame at a time (the per-frame twin that
             the gain of the neighbours is measured against).
         flow_channels: width of the flow network.
         flow_levels: levels of the flow network.
+        num_groups: groups of channels whose warp has an offset of its own; 0 has none.
+        num_rounds: how often the film is gone through in both directions; later passes see what
+            earlier ones made of the frame (BasicVSR++'s grid propagation, arXiv 2104.13371,
+            section 3.1, here without its second-order links).
+        tail_blocks: residual blocks before the convolution that makes the phases.
     """
 
     def __init__(
@@ -100,36 +171,51 @@ class FlowProp(nn.Module):
         direction: Direction = "both",
         flow_channels: int = 32,
         flow_levels: int = 4,
+        num_groups: int = 0,
+        num_rounds: int = 1,
+        tail_blocks: int = 0,
     ) -> None:
         super().__init__()
+        if num_rounds != 1 and direction != "both":
+            raise ValueError(f"{num_rounds} rounds need both directions, not {direction!r}")
         self.scale = scale
         self.direction = direction
         self.num_channels = num_channels
         self.backward_pass: Propagation | None = None
         self.flow: FlowNet | None = None
-        in_channels = 3
+        passes = [
+            Propagation(3 + made * num_channels, num_channels, num_blocks, num_groups)
+            for made in range(2 * num_rounds if direction == "both" else 0)
+        ]
         if direction == "both":
-            self.backward_pass = Propagation(3, num_channels, num_blocks)
-            in_channels += num_channels
+            self.backward_pass, self.forward_pass = passes[:2]
         elif direction == "forward":
-            in_channels += 3
+            # The aligned next frame comes with the state.
+            self.forward_pass = Propagation(3 + 3, num_channels, num_blocks, num_groups)
         if direction == "none":
             self.still_trunk = ConvResidualBlocks(3, num_channels, num_blocks)
         else:
             self.flow = FlowNet(flow_channels, flow_levels)
-            self.forward_pass = Propagation(in_channels, num_channels, num_blocks)
+        self.later_passes = nn.ModuleList(passes[2:])
+        """Backward and forward by turns, from the second round on."""
+        self.tail_trunk = nn.Sequential(*(ResidualBlock(num_channels) for _ in range(tail_blocks)))
         self.tail = nn.Conv2d(num_channels, 3 * scale**2, 3, padding=1)
         nn.init.normal_(self.tail.weight, std=1e-3)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
         self.interpolation = PhaseInterpolation(scale)
 
     def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
-        """(hidden (B, C, H, W), previous frame (B, 3, H, W), has_previous (B, 1, 1, 1))."""
+        """See `Upscaler.init_state`.
+
+        Returns:
+            A hidden state (B, C, H, W) for each round, the previous frame (B, 3, H, W), and
+            has_previous (B, 1, 1, 1), 0 until there was one.
+        """
         if self.direction == "none":
             return ()
         device = self.tail.weight.device
         return (
-            self.forward_pass.initial_state(batch, height, width),
+            *(forward.initial_state(batch, height, width) for _, forward in self._rounds()),
             torch.zeros(batch, 3, height, width, device=device),
             torch.zeros(batch, 1, 1, 1, device=device),
         )
@@ -158,35 +244,32 @@ class FlowProp(nn.Module):
         kept = length - num_context
         if self.direction == "none":
             return [self.still_trunk(self._cast(frame)) for frame in frames[:kept]], state
-        backward = self._backward(frames)[:kept] if self.backward_pass is not None else None
-        hidden, previous, has_previous = state
-        # No previous frame: an error that closes the gate whatever its slope.
-        missing = (1.0 - has_previous.float()) * 1e4
-        features = []
-        for t in range(kept):
-            frame = frames[t]
+        *hiddens, previous, has_previous = state
+        rounds = self._rounds()
+        matches = _Matches(self, [previous, *frames], keep=len(rounds) > 1)
+        made: list[tuple[Tensor, ...]] = [() for _ in frames]
+        """What the passes so far have made of each frame."""
+        ends = []
+        for number, (backward, forward) in enumerate(rounds):
             if backward is not None:
-                ((flow, _, error),) = self._match(frame, [previous])
-                extra = backward[t]
-            else:
-                (flow, _, error), *ahead = self._match(frame, [previous, *frames[t + 1 : t + 2]])
-                extra = _look_ahead(frame, ahead)
-            aligned = self.forward_pass.align(hidden, flow, error + missing)
-            hidden = self.forward_pass(frame, extra, aligned)
-            features.append(hidden)
-            previous, missing = frame, torch.zeros_like(missing)
-        return features, (hidden.float(), previous, torch.ones_like(has_previous))
+                made = _appended(made, self._backward(backward, frames, made, matches))
+            # A later round looks at the context as well, so this one has to go through it.
+            count = kept if number == len(rounds) - 1 else length
+            # No previous frame: an error that closes the gate whatever its slope.
+            missing = (1.0 - has_previous.float()) * 1e4
+            found = self._forward(forward, frames, made[:count], matches, hiddens[number], missing)
+            made = _appended(made, found)
+            ends.append(found[kept - 1].float())
+        results = [features[-1] for features in made[:kept]]
+        return results, (*ends, frames[kept - 1], torch.ones_like(has_previous))
 
     def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
         """See `FrameRenderer.render`: residual and interpolated phases, shuffled to full size."""
-        phases = self.tail(self._cast(feature_BCHW)).float()
+        phases = self.tail(self.tail_trunk(self._cast(feature_BCHW))).float()
         phases = phases + self.interpolation.phases(frame_BCHW.float())
         return F.pixel_shuffle(phases, self.scale).to(frame_BCHW.dtype)
 
-    def _cast(self, x_BCHW: Tensor) -> Tensor:
-        return x_BCHW.to(self.tail.weight.dtype, memory_format=torch.channels_last)
-
-    def _match(self, frame: Tensor, others: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def match(self, frame: Tensor, others: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each other frame: the flow to it, itself warped onto `frame`, and the mismatch.
 
         Pair by pair in time, not a whole chunk at once: that would hold some ten full-size maps
@@ -204,22 +287,102 @@ class FlowProp(nn.Module):
             zip(flow.split(batch), warped.split(batch), error.split(batch), strict=True)  # type: ignore[no-untyped-call]
         )
 
-    def _backward(self, frames: list[Tensor]) -> list[Tensor]:
-        """Backward features of all frames, computed from the end of the context to the start."""
-        assert self.backward_pass is not None
+    def _cast(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW.to(self.tail.weight.dtype, memory_format=torch.channels_last)
+
+    def _rounds(self) -> list[tuple[Propagation | None, Propagation]]:
+        """Backward and forward pass of each round."""
+        later = [cast(Propagation, module) for module in self.later_passes]
+        return [
+            (self.backward_pass, self.forward_pass),
+            *zip(later[::2], later[1::2], strict=True),
+        ]
+
+    def _backward(
+        self,
+        backward: Propagation,
+        frames: list[Tensor],
+        made: list[tuple[Tensor, ...]],
+        matches: _Matches,
+    ) -> list[Tensor]:
+        """Features of all frames, computed from the end of the context to the start."""
         batch, _, height, width = frames[0].shape
-        hidden = self.backward_pass.initial_state(batch, height, width)
+        hidden = backward.initial_state(batch, height, width)
         features: list[Tensor] = []
-        later: Tensor | None = None
-        for frame in reversed(frames):
+        for t in reversed(range(len(frames))):
             aligned = hidden
-            if later is not None:
-                ((flow, _, error),) = self._match(frame, [later])
-                aligned = self.backward_pass.align(hidden, flow, error)
-            hidden = self.backward_pass(frame, aligned)
+            if t + 1 < len(frames):
+                flow, error = matches.after(t)
+                aligned = backward.align(hidden, flow, error, frames[t])
+            hidden = backward(frames[t], *made[t], aligned)
             features.append(hidden)
-            later = frame
         return features[::-1]
+
+    def _forward(
+        self,
+        forward: Propagation,
+        frames: list[Tensor],
+        made: list[tuple[Tensor, ...]],
+        matches: _Matches,
+        hidden: Tensor,
+        missing: Tensor,
+    ) -> list[Tensor]:
+        """Features of as many frames as `made` has."""
+        features = []
+        for t, extras in enumerate(made):
+            frame = frames[t]
+            if self.direction == "forward":
+                flow, error, ahead = matches.both(t)
+                extras = (ahead,)
+            else:
+                flow, error = matches.before(t)
+            aligned = forward.align(hidden, flow, error + missing, frame)
+            hidden = forward(frame, *extras, aligned)
+            features.append(hidden)
+            missing = torch.zeros_like(missing)
+        return features
+
+
+class _Matches:
+    """Flows and mismatches between neighbouring frames of one call.
+
+    Args:
+        model: whose flow network finds them.
+        frames: the frame before the call's first, then the call's.
+        keep: find each of them once; otherwise nothing is held.
+    """
+
+    def __init__(self, model: FlowProp, frames: list[Tensor], *, keep: bool) -> None:
+        self._model, self._frames, self._keep = model, frames, keep
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def before(self, t: int) -> tuple[Tensor, Tensor]:
+        """From frame t of the call to the one before: flow and error."""
+        return self._find(t + 1, t)
+
+    def after(self, t: int) -> tuple[Tensor, Tensor]:
+        """From frame t of the call to the next: flow and error."""
+        return self._find(t + 1, t + 2)
+
+    def both(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        """To the frame before: flow and error; and what the aligned next frame adds, if any."""
+        frame = self._frames[t + 1]
+        others = [self._frames[t], *self._frames[t + 2 : t + 3]]
+        (flow, _, error), *ahead = self._model.match(frame, others)
+        return flow, error, _look_ahead(frame, ahead)
+
+    def _find(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        if (a, b) in self._kept:
+            return self._kept[a, b]
+        ((flow, _, error),) = self._model.match(self._frames[a], [self._frames[b]])
+        if self._keep:
+            self._kept[a, b] = flow, error
+        return flow, error
+
+
+def _appended(made: list[tuple[Tensor, ...]], found: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Each frame's features with one more; frames that got none are left out."""
+    return [(*features, feature) for features, feature in zip(made, found, strict=False)]
 
 
 def _look_ahead(frame: Tensor, ahead: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
