@@ -18,6 +18,8 @@ from vsr.errors import ConfigError, OpenError, ShapeError
 from vsr.models.catalog import get_spec
 from vsr.models.image.interpolation import Interpolation, imresize
 from vsr.models.upscaler import State
+from vsr.quality.metrics import round_to_8_bit
+from vsr.quality.temporal import Flicker
 from vsr.training.clips import find_clips, read_image
 from vsr.training.evaluate import evaluate, upscale_clip
 
@@ -238,3 +240,42 @@ def test_command_prints_a_table_and_json(clips: Path, tmp_path: Path) -> None:
     }
     assert document["rows"][0]["psnr"] == pytest.approx(psnr, abs=1e-9)
     assert document["protocol"]["channel"] == "y"
+
+
+def test_flicker_is_scored_between_consecutive_frames(clips: Path) -> None:
+    row = evaluate(["bicubic-x4"], clips).rows[0]
+    metric = Flicker()
+    for index in range(5):
+        truth = torch.from_numpy(_picture(50, 61, index)[:48, :60].copy()).permute(2, 0, 1) / 255
+        small = imresize(truth, scale=1 / 4).mul(255).round().clamp(0, 255) / 255
+        metric.update(round_to_8_bit(imresize(small, scale=4)), truth)
+    assert row.clips["a"].flicker == pytest.approx(metric.compute(), rel=1e-3)
+    assert row.flicker == pytest.approx((row.clips["a"].flicker + row.clips["b"].flicker) / 2)
+    # Frames 2 and 4, each beside the one before it; one pair of clip b is not scored at all.
+    some = evaluate(["bicubic-x4"], clips, every=2).rows[0]
+    assert some.clips["a"].flicker > 0 and math.isnan(some.clips["b"].flicker)
+    assert some.describe()["clips"]["b"]["flicker"] is None
+    assert some.flicker == some.clips["a"].flicker
+
+
+def test_stills_have_no_flicker(clips: Path) -> None:
+    row = evaluate(["bicubic-x4"], clips / "a").rows[0]
+    assert row.describe()["flicker"] is None
+
+
+@pytest.mark.parametrize("degradation", ["bd", "bd-corner", "mixed", "archive"])
+def test_degradations_repeat_themselves(clips: Path, degradation: str) -> None:
+    one, two = (
+        evaluate(["bicubic-x4"], clips, degradation=degradation).rows[0].clips for _ in range(2)
+    )
+    plain = evaluate(["bicubic-x4"], clips).rows[0].clips
+    assert one == two
+    assert any(one[name].psnr != plain[name].psnr for name in one) or degradation == "mixed"
+
+
+def test_a_shifted_phase_costs_a_model_that_does_not_know_it(clips: Path) -> None:
+    centre, corner = (
+        evaluate(["bicubic-x4"], clips, degradation=name).rows[0].psnr
+        for name in ("bd", "bd-corner")
+    )
+    assert corner < centre - 0.5

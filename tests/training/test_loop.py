@@ -15,7 +15,7 @@ from vsr.errors import CheckpointError, ConfigError, JobCancelledError
 from vsr.models.flow import FlowNet
 from vsr.training.config import TrainConfig, find_train_config, load_train_config, override
 from vsr.training.data import FrameStore
-from vsr.training.loop import CHECKPOINT, Ema, Progress, Trainer, _level_weights, build, train
+from vsr.training.loop import CHECKPOINT, Ema, Progress, Trainer, build, train
 
 MakeStore = Callable[..., FrameStore]
 MakeConfig = Callable[..., TrainConfig]
@@ -249,6 +249,20 @@ def test_init_starts_from_given_weights(
     assert equal(weights(trainer.network), [value.half().float() for value in weights(whole)])
 
 
+def test_a_trunk_serves_another_scale(
+    make_store: MakeStore, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(98)
+    known = build(make_config())
+    path = tmp_path / "x2.safetensors"
+    save_file({k: v.contiguous() for k, v in known.state_dict().items()}, path)
+    config = make_config(data={"scale": 3}, init={"trunk": str(path)})
+    found = Trainer(config, make_store(), tmp_path, CPU).network.state_dict()
+    assert found["tail.weight"].shape[0] == 3 * 3**2
+    for name, value in known.state_dict().items():
+        assert name.startswith("tail.") or torch.equal(found[name], value)
+
+
 def test_init_that_does_not_fit_is_refused(
     make_store: MakeStore, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -271,10 +285,6 @@ def test_init_that_does_not_fit_is_refused(
 def test_unknown_network_parameters_are_refused(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"\[model.params\] do not fit flowprop"):
         build(make_config(model={"params": {"num_chanels": 3}}))
-
-
-def test_finer_levels_count_more() -> None:
-    assert _level_weights(3) == [0.25, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vsr.training.losses import charbonnier, endpoint_error, luma_weighted, photometric
+from vsr.training.losses import (
+    PIXEL_LOSSES,
+    charbonnier,
+    endpoint_error,
+    frequency,
+    luma_weighted,
+    photometric,
+    total_variation,
+)
 
 
 def test_charbonnier_is_a_hypotenuse() -> None:
@@ -67,3 +75,25 @@ def test_photometric_error_wants_smooth_flow_and_forgives_edges() -> None:
     assert on_flat == pytest.approx(0.02 / 15, rel=1e-3)
     on_edge = float(photometric(edged, edged, step) - photometric(edged, edged, still))
     assert on_edge < 0.01 * on_flat
+
+
+def test_pixel_losses_are_known_by_name() -> None:
+    difference = torch.tensor([3.0, -4.0])
+    values = {name: float(loss(difference)) for name, loss in PIXEL_LOSSES.items()}
+    assert values == pytest.approx({"l1": 3.5, "mse": 12.5, "charbonnier": 3.5}, abs=1e-5)
+
+
+def test_total_variation_counts_steps_across_and_down() -> None:
+    stripes = torch.zeros(1, 1, 4, 4)
+    stripes[..., ::2] = 1.0
+    assert float(total_variation(stripes)) == 1.0
+    assert float(total_variation(stripes.transpose(-1, -2))) == 1.0
+    assert float(total_variation(torch.full((1, 1, 4, 4), 0.3))) == 0.0
+
+
+def test_frequency_sees_one_wave_as_one_coefficient() -> None:
+    x = torch.arange(8) * 2 * torch.pi / 8
+    wave = torch.cos(2 * x).expand(1, 1, 8, 8)
+    # Of 8 x 5 coefficients one is 8/2, orthonormal.
+    assert float(frequency(wave)) == pytest.approx(4 / 40, rel=1e-5)
+    assert float(frequency(torch.zeros(1, 1, 8, 8))) == 0.0

@@ -13,6 +13,7 @@ from vsr.config import config_folder
 from vsr.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -24,7 +25,22 @@ class ModelSection(_Section):
 
     id: str
     """Name of the result: stem of the weight file."""
-    family: Literal["flowprop", "flow"]
+    family: Literal[
+        "flowprop",
+        "flow",
+        "features",
+        "srcnn",
+        "espcn",
+        "fsrcnn",
+        "edsr",
+        "lapsrn",
+        "srvgg",
+        "srresnet",
+        "msrresnet",
+        "rrdb",
+        "dbpn",
+        "classsr",
+    ]
     params: dict[str, Any] = {}
     """Keyword arguments of the network's class."""
 
@@ -33,7 +49,8 @@ class DataSection(_Section):
     """What is drawn."""
 
     scale: int = Field(default=4, ge=1, le=8)
-    degradation: Literal["bi"] = "bi"
+    degradation: Literal["bi", "bd", "bd-corner", "mixed", "archive"] = "bi"
+    """See `training.degrade`."""
     crop_px: int = Field(default=48, ge=16)
     """Side of a source crop, pixels."""
     num_frames: tuple[int, ...] = (7,)
@@ -42,6 +59,37 @@ class DataSection(_Section):
     photo_share: Share = 0.5
     max_speed_px: float = Field(default=5.0, gt=0)
     """Largest pan of the synthetic camera, source pixels per frame."""
+    carried_frames: int = Field(default=0, ge=0)
+    """Frames more per sequence that only bring the state to where it is in a film's middle."""
+    reset_share: Share = 0.5
+    """Of the sequences, whose state starts afresh after those."""
+
+
+class LossSection(_Section):
+    """What the pictures of a per-frame network are compared by; weights of 0 cost nothing."""
+
+    pixel: Literal["l1", "mse", "charbonnier"] = "charbonnier"
+    pixel_weight: Weight = 1.0
+    frequency: Weight = 0.0
+    """Of the L1 distance of Fourier transforms."""
+    total_variation: Weight = 0.0
+    content: Weight = 0.0
+    """Of the L1 distance of features."""
+    texture: Weight = 0.0
+    """Of the L1 distance of the features' Gram matrices."""
+    features: Literal["own", "vgg19"] = "own"
+    feature_weights: str | None = None
+    """Weight file of the feature network; a relative path starts at the working directory."""
+
+
+class AdversarialSection(_Section):
+    """A discriminator that is trained along."""
+
+    weight: Annotated[float, Field(gt=0)]
+    kind: Literal["vanilla", "relativistic", "hinge"] = "relativistic"
+    discriminator: Literal["vgg", "unet"] = "vgg"
+    num_channels: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-4, gt=0)
 
 
 class OptimizerSection(_Section):
@@ -51,7 +99,11 @@ class OptimizerSection(_Section):
     flow_lr_ratio: Share = 0.25
     """Learning rate of the flow network over that of the rest."""
     flow_frozen: Share = 0.1
-    """Part of the schedule before the flow network is trained along."""
+    """Part of the schedule before the flow network is trained along; 1 never trains it."""
+    flow_loss_weight: Weight = 0.0
+    """Of the flow's endpoint error on synthetic pairs, while it is trained along."""
+    flow_pairs: int = Field(default=4, ge=1)
+    """Such pairs per step."""
     warmup: Share = 0.02
     ema: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=0.5, gt=0)
@@ -69,9 +121,31 @@ class InitSection(_Section):
     """What to start from."""
 
     weights: str | None = None
-    """Weight file of the same network; a relative path starts at the working directory."""
+    """Weight file of the same network, or the id of a shipped one; a relative path starts at the
+    working directory."""
     flow: str | None = None
     """Weight file of a flow network of the same size, likewise."""
+    trunk: str | None = None
+    """Weight file of the same network for another scale, likewise: all but its last layer, which
+    alone depends on the scale."""
+
+
+class DistillSection(_Section):
+    """A larger network to learn from, beside the ground truth."""
+
+    teacher: str
+    """Weight file or id of an upscaler of the same scale."""
+    weight: Share = 0.5
+    """Of the distance to the teacher's pictures; the ground truth has the rest."""
+
+
+class ValidationSection(_Section):
+    """Clips that are kept from training, scored before, early on and after."""
+
+    share: Share = 0.0
+    """Of the clips; 0 keeps none."""
+    early: Share = 0.1
+    """Part of the schedule after which the first score tells whether it goes the right way."""
 
 
 class TrainConfig(_Section):
@@ -79,9 +153,13 @@ class TrainConfig(_Section):
 
     model: ModelSection
     data: DataSection = Field(default_factory=DataSection)
+    loss: LossSection = Field(default_factory=LossSection)
+    adversarial: AdversarialSection | None = None
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
     init: InitSection = Field(default_factory=InitSection)
+    distill: DistillSection | None = None
+    validation: ValidationSection = Field(default_factory=ValidationSection)
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
 

@@ -116,6 +116,7 @@ class Sampler:
         crop_px: side of a source crop, pixels.
         photo_share: share of samples that are camera motion over a photograph.
         max_speed_px: largest pan of the synthetic camera, source pixels per frame.
+        degradation: how source frames are made; one of `degrade.DEGRADATIONS`.
         seed: of all draws.
     """
 
@@ -127,15 +128,17 @@ class Sampler:
         crop_px: int,
         photo_share: float = 0.5,
         max_speed_px: float = 5.0,
+        degradation: str = "bi",
         seed: int = 0,
     ) -> None:
         self.scale = scale
         self.crop_px = crop_px
         self.photo_share = photo_share
         self.max_speed_px = max_speed_px
+        self.degradation = degradation
         self.generator = torch.Generator().manual_seed(seed)
-        # Shrinking looks 2s samples around, so crops are taken that much larger and trimmed.
-        self.margin_px = 2 * scale
+        # Shrinking looks around, so crops are taken that much larger and trimmed.
+        self.margin_px = scale * degrade.margin_px(degradation, scale)
         side = crop_px * scale + 2 * self.margin_px
         self.photos = [c for c in store.photos if min(c.frames.shape[1:3]) >= side]
         self.videos = [c for c in store.videos if min(c.frames.shape[1:3]) >= side]
@@ -173,7 +176,10 @@ class Sampler:
         return FlowBatch(source[:, 0], source[:, 1], torch.stack(flows), torch.stack(masks))
 
     def _degrade(self, frames_BTCHW: Tensor) -> Batch:
-        source = degrade.bicubic(frames_BTCHW, self.scale) / 255.0
+        recipes = [
+            degrade.draw_recipe(self.degradation, self.generator) for _ in range(len(frames_BTCHW))
+        ]
+        source = degrade.degrade(frames_BTCHW, self.scale, recipes) / 255.0
         trim, margin = self.margin_px // self.scale, self.margin_px
         return Batch(
             source[..., trim:-trim, trim:-trim].contiguous(),
@@ -182,11 +188,16 @@ class Sampler:
 
     def _sample(self, num_frames: int) -> Tensor:
         """(T, 3, side, side) float32 in [0, 255], flipped, turned and reversed at random."""
-        if uniform(self.generator, 0, 1) < self.photo_share:
+        is_photo = uniform(self.generator, 0, 1) < self.photo_share
+        if is_photo and num_frames == 1:
+            # One frame has no motion to make, and a camera's resampling would only blur it.
+            frames = self._crop(self.photos[self._pick(len(self.photos))], 1)
+        elif is_photo:
             side = self.crop_px * self.scale + 2 * self.margin_px
             frames = render(self._scene(num_frames), side, side).round_()
         else:
-            frames = self._video_crop(num_frames)
+            clip = int(torch.multinomial(self._weights, 1, generator=self.generator))
+            frames = self._crop(self.videos[clip], num_frames)
         flips = [dim for dim in (-1, -2) if uniform(self.generator, 0, 1) < 0.5]
         if uniform(self.generator, 0, 1) < 0.5:
             flips.append(0)
@@ -199,8 +210,7 @@ class Sampler:
     def _pick(self, count: int) -> int:
         return int(torch.randint(count, (), generator=self.generator))
 
-    def _video_crop(self, num_frames: int) -> Tensor:
-        clip = self.videos[int(torch.multinomial(self._weights, 1, generator=self.generator))]
+    def _crop(self, clip: Clip, num_frames: int) -> Tensor:
         length, height, width, _ = clip.frames.shape
         stride = 2 if length >= 2 * num_frames and uniform(self.generator, 0, 1) < 0.15 else 1
         span = min(length, (num_frames - 1) * stride + 1)

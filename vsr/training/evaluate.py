@@ -1,36 +1,37 @@
 """Score models on clips and stills by the published protocols.
 
-Video: the ground truth is cropped to a multiple of 12, every frame is made small by MATLAB's
-bicubic with rounding to 8 bits ("BI"), the model sees whole clips in the calls its spec states, the
-result is rounded to 8 bits, and the score is the mean over clips of each clip's mean over frames,
-without cropping a border. Stills: the same with a crop to a multiple of the scale and a border of
-`scale` pixels left out. Luma is BT.601 limited range.
+Video: the ground truth is cropped to a multiple of 12, every frame is made small (by MATLAB's
+bicubic with rounding to 8 bits, "BI", unless told otherwise), the model sees whole clips in the
+calls its spec states, the result is rounded to 8 bits, and the score is the mean over clips of each
+clip's mean over frames, without cropping a border. Stills: the same with a crop to a multiple of
+the scale and a border of `scale` pixels left out. Luma is BT.601 limited range.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from vsr.errors import ConfigError, OpenError, ShapeError
-from vsr.models.checkpoint import card_of, is_file_name, load_upscaler, resolve_spec
+from vsr.errors import ConfigError
+from vsr.models.checkpoint import card_of, card_of_file, is_file_name, load_upscaler, resolve_spec
 from vsr.models.cost import count_gmac, count_params
-from vsr.models.image.interpolation import imresize
 from vsr.models.upscaler import ModelSpec, State, Upscaler
 from vsr.quality.metrics import Channel, Psnr, Ssim, prepare, round_to_8_bit
+from vsr.quality.temporal import Flicker
 from vsr.training.clips import Clip, find_clips
+from vsr.training.degrade import DEGRADATIONS
+from vsr.training.eval_pairs import by_name, degraded_pairs, given_pairs
 
-DEGRADATIONS = ("bi",)
 Progress = Callable[[str, str], None]
 """Called with the model and the clip that begins."""
 
@@ -47,7 +48,7 @@ class Protocol:
     kind: Literal["video", "image"]
     scale: int
     degradation: str
-    """`bi`, or `given` when the small pictures came from a folder."""
+    """See `training.degrade`; `given` when the small pictures came from a folder."""
     channel: Channel
     crop_px: int
     every: int
@@ -67,6 +68,8 @@ class ClipScore:
 
     psnr: float
     ssim: float
+    flicker: float
+    """See `quality.temporal`; NaN where no frame has a predecessor."""
     frames: int
 
 
@@ -92,23 +95,39 @@ class Row:
         """Mean over clips."""
         return sum(clip.ssim for clip in self.clips.values()) / len(self.clips)
 
+    @property
+    def flicker(self) -> float:
+        """Mean over the clips that have it, 8-bit codes; NaN for stills."""
+        known = [clip.flicker for clip in self.clips.values() if not math.isnan(clip.flicker)]
+        return sum(known) / len(known) if known else math.nan
+
     def describe(self) -> dict[str, Any]:
-        """As JSON. Flicker and LPIPS are not measured yet."""
+        """As JSON. LPIPS is not measured yet."""
         clips = {
-            name: {"psnr": clip.psnr, "ssim": clip.ssim, "frames": clip.frames}
+            name: {
+                "psnr": clip.psnr,
+                "ssim": clip.ssim,
+                "flicker": _or_none(clip.flicker),
+                "frames": clip.frames,
+            }
             for name, clip in self.clips.items()
         }
         return {
             "model": self.model,
             "psnr": self.psnr,
             "ssim": self.ssim,
-            "flicker": None,
+            "flicker": _or_none(self.flicker),
             "lpips": None,
             "ms_per_frame": self.ms_per_frame,
             "gmac": self.gmac,
             "params": self.params,
             "clips": clips,
         }
+
+
+def _or_none(value: float) -> float | None:
+    """What JSON can say of a number that may be missing."""
+    return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,17 +212,18 @@ def evaluate(
     Raises:
         ConfigError: a model has another scale, or an argument makes no sense.
         OpenError: there is nothing to score, or a picture cannot be read.
-        ShapeError: small and large pictures do not fit together.
+        ShapeError: small and large pictures do not fit together, or a clip is too small.
     """
     if degradation not in DEGRADATIONS:
-        raise ConfigError(f"Unknown degradation '{degradation}'", hint="use bi, or give --lr")
+        known = ", ".join(DEGRADATIONS)
+        raise ConfigError(f"Unknown degradation '{degradation}'", hint=f"use {known}, or give --lr")
     if not models or every < 1 or (chunk is not None and chunk < 1):
         raise ConfigError("An evaluation needs a model, and steps and chunks of 1 frame or more")
     specs = [_spec(model, scale) for model in models]
     if chunk is not None:
         specs = [replace(spec, chunk=chunk) for spec in specs]
     clips = find_clips(gt)
-    small = None if lr is None else _by_name(clips, find_clips(lr), lr)
+    small = None if lr is None else by_name(clips, find_clips(lr), lr)
     is_video = clips[0].is_video
     protocol = Protocol(
         kind="video" if is_video else "image",
@@ -318,63 +338,40 @@ def _score_clip(
     waiting: deque[Tensor] = deque()
 
     def inputs() -> Iterator[Tensor]:
-        for reference, picture in _pairs(clip, small, protocol):
+        multiple = _VIDEO_MULTIPLE if protocol.kind == "video" else protocol.scale
+        pairs = (
+            degraded_pairs(clip, protocol.scale, multiple, protocol.degradation)
+            if small is None
+            else given_pairs(clip, small, protocol.scale, multiple)
+        )
+        for reference, picture in pairs:
             waiting.append(reference)
             yield picture.to(stopwatch.device)
 
-    psnr, ssim = Psnr(), Ssim()
+    psnr, ssim, flicker = Psnr(), Ssim(), Flicker()
     num_scored = 0
     if protocol.neighbours == "copies":
         results = _upscale_among_copies(model, inputs(), stopwatch)
     else:
         results = upscale_clip(model, spec, inputs(), stopwatch)
     for index, result in enumerate(results):
-        reference = waiting.popleft()
-        if index % protocol.every:
+        is_scored = index % protocol.every == 0
+        pictures = [
+            round_to_8_bit(image.float()) for image in (result, waiting.popleft().to(result.device))
+        ]
+        if protocol.kind == "video":
+            flicker.update(*pictures, is_scored=is_scored)
+        if not is_scored:
             continue
-        pair = (
-            prepare(round_to_8_bit(image)[None], protocol.channel, protocol.crop_px)
-            for image in (result.float(), reference.to(result.device))
+        result_BCHW, reference_BCHW = (
+            prepare(picture[None], protocol.channel, protocol.crop_px) for picture in pictures
         )
-        result_BCHW, reference_BCHW = pair
         psnr.update(result_BCHW, reference_BCHW)
         ssim.update(result_BCHW, reference_BCHW)
         num_scored += 1
-    return ClipScore(psnr=psnr.compute(), ssim=ssim.compute(), frames=num_scored)
-
-
-def _pairs(clip: Clip, small: Clip | None, protocol: Protocol) -> Iterator[tuple[Tensor, Tensor]]:
-    """Ground truth and input of each frame, (3, H, W) float32 in [0, 1], whole 8-bit codes."""
-    scale = protocol.scale
-    multiple = _VIDEO_MULTIPLE if protocol.kind == "video" else scale
-    if small is None:
-        for picture in clip.pictures():
-            reference = crop_to(picture, multiple)
-            yield reference, round_to_8_bit(imresize(reference, scale=1 / scale))
-        return
-    for reference, picture in zip_longest(clip.pictures(), small.pictures()):
-        if reference is None or picture is None:
-            raise ShapeError(f"'{clip.name}' has not as many small pictures as large ones")
-        height, width = (scale * side for side in picture.shape[-2:])
-        spare = (reference.shape[-2] - height, reference.shape[-1] - width)
-        if not all(0 <= px < max(multiple, scale) for px in spare):
-            raise ShapeError(
-                f"In '{clip.name}' {picture.shape[-1]}x{picture.shape[-2]} times {scale} is not "
-                f"{reference.shape[-1]}x{reference.shape[-2]}"
-            )
-        yield reference[:, :height, :width], picture
-
-
-def crop_to(picture: Tensor, multiple: int) -> Tensor:
-    """Cut rows and columns at the bottom and right until both sides divide by `multiple`.
-
-    Raises:
-        ShapeError: nothing is left.
-    """
-    height, width = (side - side % multiple for side in picture.shape[-2:])
-    if not height or not width:
-        raise ShapeError(f"{tuple(picture.shape[-2:])} is smaller than {multiple} pixels")
-    return picture[..., :height, :width]
+    return ClipScore(
+        psnr=psnr.compute(), ssim=ssim.compute(), flicker=flicker.compute(), frames=num_scored
+    )
 
 
 def _spec(model: str | Path, scale: int) -> ModelSpec:
@@ -385,16 +382,8 @@ def _spec(model: str | Path, scale: int) -> ModelSpec:
     return spec
 
 
-def _by_name(clips: Sequence[Clip], small: Sequence[Clip], folder: Path) -> dict[str, Clip]:
-    by_name = {clip.name: clip for clip in small}
-    missing = [clip.name for clip in clips if clip.name not in by_name]
-    if missing:
-        raise OpenError(f"{folder} has nothing called '{missing[0]}'", hint="name them as in --gt")
-    return by_name
-
-
 def _cost(model: str | Path, upscaler: Upscaler, spec: ModelSpec) -> tuple[float, int]:
-    card = None if is_file_name(model) else card_of(spec)
+    card = card_of_file(Path(model)) if is_file_name(model) else card_of(spec)
     if card is not None:
         return card.gmac_180p, card.num_params
     return count_gmac(upscaler, spec), count_params(cast(nn.Module, upscaler))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,11 @@ from vsr.models.catalog import list_models
 from vsr.models.checkpoint import save_checkpoint
 from vsr.models.cost import count_gmac, count_params
 from vsr.models.flow import FlowNet
+from vsr.models.image.per_frame import PerFrame
 from vsr.models.upscaler import ModelSpec, Upscaler
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore
+from vsr.training.features import FeatureNet
 from vsr.training.loop import Trainer, full_params
 
 LICENCE_UNSTATED = "NOASSERTION"
@@ -72,6 +75,9 @@ def export(network: nn.Module, trainer: Trainer, store: FrameStore) -> Trained:
         if isinstance(network, FlowNet):
             sha256 = _save_plain(path, network)
             gmac, degradation = _count_flow_gmac(network), "none"
+        elif isinstance(network, FeatureNet):
+            sha256 = _save_plain(path, network)
+            gmac, degradation = 0.0, "none"  # compares pictures in training, makes none
         else:
             spec = nearest_spec(config)
             params = full_params(config)
@@ -151,6 +157,9 @@ def _count_gmac(network: nn.Module, spec: ModelSpec, config: TrainConfig) -> flo
     if full_params(config).get("direction") == "none":
         # Looking ahead would be counted, and is never needed.
         spec = replace(spec, chunk=1, context=0)
+    if isinstance(network, PerFrame):
+        # Costs nothing there, and of a network that routes patches gives the most it can cost.
+        network = deepcopy(network).to("meta")
     return count_gmac(cast(Upscaler, network), spec)
 
 

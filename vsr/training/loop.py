@@ -19,15 +19,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vsr.errors import CheckpointError, ConfigError, JobCancelledError, OutputError
+from vsr.models import image_catalog
 from vsr.models.flow import FlowNet
+from vsr.models.image.per_frame import PerFrame
 from vsr.models.video.flowprop import FlowProp
+from vsr.training.alignment import flow_loss, pairs_loss
 from vsr.training.config import TrainConfig
-from vsr.training.data import FrameStore, Sampler
-from vsr.training.losses import charbonnier, endpoint_error, luma_weighted, photometric
+from vsr.training.data import Batch, FrameStore, Sampler
+from vsr.training.features import FeatureNet, degradation_loss
+from vsr.training.sequences import SequenceLoss, shipped_or_file
+from vsr.training.stills import Objective
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+TAIL = "tail."
+"""Where the names of the layer begin that makes the phases of the result's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Progress:
 def full_params(config: TrainConfig) -> dict[str, Any]:
     """Keyword arguments of the network's class, the scale of the data included."""
     params = dict(config.model.params)
-    if config.model.family == "flowprop":
+    if config.model.family not in ("flow", "features"):
         params["scale"] = config.data.scale
     return params
 
@@ -58,10 +65,15 @@ def build(config: TrainConfig) -> nn.Module:
     Raises:
         ConfigError: its class knows no such parameter.
     """
-    classes: dict[str, Callable[..., nn.Module]] = {"flowprop": FlowProp, "flow": FlowNet}
+    classes: dict[str, Callable[..., nn.Module]] = {
+        "flowprop": FlowProp,
+        "flow": FlowNet,
+        "features": FeatureNet,
+    }
+    make = classes.get(config.model.family) or image_catalog.builder(config.model.family)
     try:
-        return classes[config.model.family](**full_params(config))
-    except TypeError as error:
+        return make(**full_params(config))
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"[model.params] do not fit {config.model.family}: {error}") from error
 
 
@@ -79,6 +91,9 @@ class Ema:
         decay = min(self.decay, self.steps / (self.steps + 9.0))
         for mean, value in zip(self.module.parameters(), module.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
+        # Statistics of a batch normalisation are means already.
+        for kept, statistic in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(statistic)
 
 
 class Trainer:
@@ -108,6 +123,7 @@ class Trainer:
             crop_px=data.crop_px,
             photo_share=data.photo_share,
             max_speed_px=data.max_speed_px,
+            degradation=data.degradation,
             seed=config.seed,
         )
         flow = [p for n, p in self.network.named_parameters() if n.startswith("flow.")]
@@ -118,6 +134,8 @@ class Trainer:
             lr=config.optimizer.lr,
             betas=(0.9, 0.99),
         )
+        self.objective = Objective(config, device)
+        self.sequences = SequenceLoss(config, device)
         self.step = 0
         self.elapsed_s = 0.0
         self.loss = math.nan
@@ -135,11 +153,19 @@ class Trainer:
         options, done = self.config.optimizer, self.fraction
         warm = min(1.0, (done + 1e-3) / options.warmup) if options.warmup else 1.0
         lr = options.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-7
-        for index, group in enumerate(self.optimizer.param_groups):
-            # The second group is the flow network within another one.
-            frozen = index == 1 and done < options.flow_frozen
-            group["lr"] = 0.0 if frozen else lr * group["ratio"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["ratio"]
+        for group in self.optimizer.param_groups[1:]:
+            # Without gradients a frozen network costs no backward pass and keeps its weights.
+            for parameter in group["params"]:
+                parameter.requires_grad_(self._flow_learns())
         return lr
+
+    def _flow_learns(self) -> bool:
+        """Whether there is a flow network within another one, and it is trained along by now."""
+        frozen = self.config.optimizer.flow_frozen
+        is_inner = len(self.optimizer.param_groups) > 1
+        return is_inner and frozen < 1.0 and self.fraction >= frozen
 
     def _num_frames(self) -> int:
         parts = self.config.data.num_frames
@@ -152,15 +178,14 @@ class Trainer:
         started = time.monotonic()
         lr = self._set_rates()
         enabled = self.config.precision == "bf16"
-        loss, pixels = (
-            self._flow_loss(enabled) if isinstance(self.network, FlowNet) else self._loss(enabled)
-        )
+        loss, pixels = self._loss(enabled)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
             self.ema.update(self.network)
+            self.objective.after_step()
         else:
             log.warning("step %d: gradient is not finite, step left out", self.step)
         value = float(loss.detach())
@@ -171,42 +196,29 @@ class Trainer:
         return Progress(self.step, self.elapsed_s, self.fraction, self.loss, lr, pixels / seconds)
 
     def _loss(self, bf16: bool) -> tuple[Tensor, int]:
-        batch = self.sampler.draw(self.config.data.batch, self._num_frames())
+        if isinstance(self.network, FlowNet):
+            size = self.config.data.batch
+            return flow_loss(self.network, self.sampler, size, self.device, bf16=bf16)
+        carried = self.config.data.carried_frames if isinstance(self.network, FlowProp) else 0
+        batch = self.sampler.draw(self.config.data.batch, self._num_frames() + carried)
         source = batch.source_BTCHW.to(self.device, non_blocking=True)
         target = batch.target_BTCHW.to(self.device, non_blocking=True)
+        if isinstance(self.network, PerFrame):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss = self.objective(self.network, source[:, 0], target[:, 0], self.fraction)
+            return loss, source[:, :, 0].numel()
+        if isinstance(self.network, FeatureNet):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                return degradation_loss(self.network, target[:, 0]), target[:, :, 0].numel()
         assert isinstance(self.network, FlowProp)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            state = self.network.init_state(source.shape[0], *source.shape[-2:])
-            result, _ = self.network.upscale(source, state)
-        return charbonnier(luma_weighted(result - target)), source[:, :, 0].numel()
-
-    def _flow_loss(self, bf16: bool) -> tuple[Tensor, int]:
-        """Endpoint error on synthetic pairs plus photometric error on pairs of real video."""
-        assert isinstance(self.network, FlowNet)
-        batch = self.sampler.draw_flow(self.config.data.batch)
-        ref, other, truth, visible = (
-            t.to(self.device)
-            for t in (batch.ref_BCHW, batch.other_BCHW, batch.flow_B2HW, batch.visible_B1HW)
-        )
-        pairs = torch.cat((ref, other)), torch.cat((other, ref))
-        if self.sampler.videos:
-            share, self.sampler.photo_share = self.sampler.photo_share, 0.0
-            real = self.sampler.draw(max(1, self.config.data.batch // 2), 2)
-            self.sampler.photo_share = share
-            pair = real.source_BTCHW.to(self.device)
-            pairs = torch.cat((ref, pair[:, 0])), torch.cat((other, pair[:, 1]))
-        count = len(ref)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            flows = self.network.pyramid(*pairs)
-        loss = sum(
-            (
-                weight * endpoint_error(flow[:count], truth, visible)
-                for weight, flow in zip(_level_weights(len(flows)), flows, strict=True)
-            ),
-            start=ref.new_zeros(()),
-        )
-        loss = loss + 0.2 * photometric(pairs[0][count:], pairs[1][count:], flows[-1][count:])
-        return loss, pairs[0][:, 0].numel()
+        batch = Batch(source, target)
+        loss = self.sequences(self.network, batch, self.sampler.generator, bf16=bf16)
+        options = self.config.optimizer
+        if options.flow_loss_weight and self._flow_learns():
+            assert self.network.flow is not None
+            pairs = pairs_loss(self.network.flow, self.sampler, options.flow_pairs, self.device)
+            loss = loss + options.flow_loss_weight * pairs
+        return loss, source[:, carried:, 0].numel()
 
     # -- what is on disk ----------------------------------------------------------------------
 
@@ -238,6 +250,7 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "loss": self.loss,
+            "objective": self.objective.state_dict(),
         }
 
     def resume(self) -> None:
@@ -265,14 +278,10 @@ class Trainer:
         self.ema.module.load_state_dict(state["ema"])
         self.ema.steps = state["ema_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["torch"].cpu())
         self.step, self.elapsed_s, self.loss = state["step"], state["elapsed_s"], state["loss"]
-
-
-def _level_weights(count: int) -> list[float]:
-    """The finest level counts fully, each coarser one half of the next."""
-    return [0.5 ** (count - 1 - index) for index in range(count)]
 
 
 def _to_channels_last(network: nn.Module) -> None:
@@ -287,19 +296,25 @@ def _initialise(network: nn.Module, config: TrainConfig) -> None:
         ConfigError: a flow network is named, but there is none in the network.
         CheckpointError: a file is missing, damaged or of another network.
     """
-    for name, target in (("weights", network), ("flow", getattr(network, "flow", None))):
+    flow = getattr(network, "flow", None)
+    for name, target in (("trunk", network), ("weights", network), ("flow", flow)):
         path = getattr(config.init, name)
         if path is None:
             continue
         if target is None:
             raise ConfigError(f"[init] {name} is set, but the network has none")
-        if not Path(path).is_file():
+        path = shipped_or_file(path)
+        if not path.is_file():
             raise CheckpointError(
                 f"[init] {name}: there is no file {path}",
                 hint="a relative path starts at the working directory; train that network first",
             )
         try:
-            target.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+            given = {k: v.float() for k, v in load_file(path).items()}
+            if name == "trunk":
+                own = network.state_dict()
+                given |= {key: own[key] for key in own if key.startswith(TAIL)}
+            target.load_state_dict(given)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"[init] {name}: {path} cannot be read: {error}") from error
         except RuntimeError as error:

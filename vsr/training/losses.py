@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,35 @@ from vsr.models.flow import warp
 def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of sqrt(d^2 + eps^2): a smooth L1 (Charbonnier et al., 1994; Lai et al., 2017)."""
     return (difference.square() + epsilon**2).sqrt().mean()
+
+
+def absolute(difference: Tensor) -> Tensor:
+    """Mean of |d|: L1."""
+    return difference.abs().mean()
+
+
+def squared(difference: Tensor) -> Tensor:
+    """Mean of d^2: MSE."""
+    return difference.square().mean()
+
+
+def total_variation(picture_BCHW: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, across plus down (after Rudin et al., 1992)."""
+    return picture_BCHW.diff(dim=-1).abs().mean() + picture_BCHW.diff(dim=-2).abs().mean()
+
+
+def frequency(difference_BCHW: Tensor) -> Tensor:
+    """Mean size of the difference's Fourier coefficients, orthonormal: L1 in frequency."""
+    spectrum: Tensor = torch.fft.rfft2(difference_BCHW, norm="ortho")
+    return spectrum.abs().mean()
+
+
+PIXEL_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "l1": absolute,
+    "mse": squared,
+    "charbonnier": charbonnier,
+}
+"""By the name that a configuration uses."""
 
 
 def luma_weighted(difference: Tensor, chroma_weight: float = 0.35) -> Tensor:
