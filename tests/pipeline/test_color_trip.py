@@ -171,7 +171,7 @@ def test_what_cannot_be_converted_is_refused_before_the_run(
     with pytest.raises(UnsupportedVideoError, match="cannot be converted") as caught:
         run(path, tmp_path / "out.mkv")
     assert caught.value.exit_code == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.mkv"]
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["c.mkv"]
 
 
 def test_dolby_vision_without_a_base_layer_is_refused(make_clip: MakeClip, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_strict_passes_when_nothing_is_lost(rich: Path, tmp_path: Path) -> None:
 def test_auto_renames_the_result(rich: Path, tmp_path: Path) -> None:
     result = upscale(rich, tmp_path / "a.mp4", config(container="auto"))
     assert result.result == str(tmp_path / "a.mkv")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.mkv.vsr.json", "a.mkv"]
     assert any("named a.mkv" in entry.get("note", "") for entry in result.plan)
     with av.open(str(tmp_path / "a.mkv")) as container:
         assert container.format.name == "matroska,webm"

@@ -153,6 +153,10 @@ def test_telecine_is_named_and_never_undone_unasked(make_clip: MakeClip, tmp_pat
     result = run(path, deinterlace="ivtc")
     assert result.frames == 24
     assert result.check.ok, result.check.failures
+    # Left at 30 a second, two frames of five show a moment of their neighbours.
+    result = run(path)
+    assert result.frames == 30
+    assert result.check.ok, result.check.failures
 
 
 @pytest.mark.parametrize("asked", ["keep", "off"])

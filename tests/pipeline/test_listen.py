@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 
 from vsr.errors import DecodeError, UnsupportedVideoError
 from vsr.media.probe import probe
-from vsr.pipeline import listen
+from vsr.pipeline import isolate, listen
+from vsr.pipeline.child import Child
 from vsr.pipeline.conceal import conceal, find_missing
 from vsr.pipeline.scan import scan
 
@@ -27,7 +27,7 @@ def test_the_child_tells_what_the_parent_would_see(make_clip: MakeClip, tmp_path
     seen: list[int] = []
     found = listen.scan_and_listen(path, info, decode_threads=2, on_frame=seen.append)
     assert found == scan(path, info, decode_threads=2)
-    assert seen == list(range(1, 13))
+    assert seen == sorted(set(seen)) and seen[-1] == 12
 
 
 def test_a_refusal_crosses_over_as_it_is(make_clip: MakeClip, tmp_path: Path) -> None:
@@ -40,35 +40,17 @@ def test_a_refusal_crosses_over_as_it_is(make_clip: MakeClip, tmp_path: Path) ->
     assert getattr(caught.value, "hint", None)
 
 
+def _kills_itself(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_dead_child_is_an_error_of_the_source(
     make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_clip(tmp_path / "c.mkv", frames=24)
-    started: list[subprocess.Popen[bytes]] = []
-    start = listen._start
-
-    def remember() -> Any:
-        child = start()
-        assert child is not None
-        started.append(child)
-        return child
-
-    monkeypatch.setattr(listen, "_start", remember)
-
-    def kill(_: int) -> None:
-        os.kill(started[0].pid, signal.SIGKILL)
-        started[0].wait()
-        # What was sent before may still be read; the pipe then ends without a result.
-
-    # Stopped before its first answer, so that none can be complete.
-    real = listen._follow
-
-    def follow(stream: Any, *rest: Any) -> Any:
-        kill(0)
-        return real(stream, *rest)
-
-    monkeypatch.setattr(listen, "_follow", follow)
-    with pytest.raises(DecodeError, match="SIGKILL") as caught:
+    # Named in the child as it is here.
+    monkeypatch.setattr(isolate, "do_scan", _kills_itself)
+    with pytest.raises(DecodeError, match="SIGKILL, 3 times") as caught:
         listen.scan_and_listen(path, probe(path).video, decode_threads=1)
     assert caught.value.exit_code == 3
 
@@ -86,23 +68,35 @@ def test_an_interrupt_leaves_no_child(
     make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_clip(tmp_path / "c.mkv")
-    started: list[subprocess.Popen[bytes]] = []
-    start = listen._start
+    started: list[Child] = []
 
-    def remember() -> subprocess.Popen[bytes]:
-        child = start()
-        assert child is not None
-        started.append(child)
-        return child
+    class Remembered(Child):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            started.append(self)
 
-    monkeypatch.setattr(listen, "_start", remember)
+    monkeypatch.setattr(isolate, "Child", Remembered)
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         listen.scan_and_listen(path, probe(path).video, decode_threads=1, on_frame=interrupt)
-    assert started[0].poll() is not None
+    assert started[0].process.poll() is not None
+
+
+def test_a_pool_scans_and_keeps_its_child(make_clip: MakeClip, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "c.mkv")
+    info = probe(path).video
+    with isolate.WorkerPool() as pool:
+        pool.start()
+        child = pool.take()
+        pool.give_back(child)
+        for _ in range(2):
+            found = listen.scan_and_listen(path, info, decode_threads=1, pool=pool)
+            assert found.timeline.num_frames == 12
+        assert pool.take() is child
+    assert child.process.poll() is not None
 
 
 def test_missing_pictures_by_their_packets() -> None:
@@ -111,6 +105,18 @@ def test_missing_pictures_by_their_packets() -> None:
     found = find_missing(packets, pts, first_trouble=20, tick_s=0.004)
     # 65 is half a step from its neighbours: a second field, not a picture.
     assert found == (30, 40, 80)
+
+
+def test_missing_pictures_where_most_are_lost() -> None:
+    packets = list(range(0, 240, 10))
+    pts = [0, 40, 80, 100, 120, 160, 200, 210, 220]
+    found = find_missing(packets, pts, first_trouble=10, tick_s=0.004)
+    assert sorted({*found, *pts}) == packets
+
+
+def test_fields_of_whole_pictures_are_not_missing() -> None:
+    packets, pts = list(range(0, 240, 10)), list(range(0, 240, 20))
+    assert find_missing(packets, pts, first_trouble=0, tick_s=0.004) == ()
 
 
 def test_missing_pictures_by_the_rhythm_alone() -> None:

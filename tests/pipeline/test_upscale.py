@@ -27,6 +27,7 @@ from vsr.errors import (
     OutputExistsError,
 )
 from vsr.pipeline import check as check_module
+from vsr.pipeline import joining
 from vsr.pipeline import upscale as upscale_module
 from vsr.pipeline.check import CheckResult, CheckRow
 from vsr.pipeline.upscale import Progress, UpscaleResult, upscale
@@ -72,7 +73,8 @@ def read(path: Path) -> Film:
 
 
 def left_beside(output: Path) -> list[str]:
-    return sorted(path.name for path in output.parent.iterdir())
+    names = sorted(path.name for path in output.parent.iterdir())
+    return [name for name in names if not (name.startswith(".") and name.endswith(".vsr.json"))]
 
 
 @pytest.fixture
@@ -250,16 +252,19 @@ def test_what_a_killed_run_left_is_in_nobodys_way(film: Path, output: Path) -> N
     assert left_beside(output) == [output.name]
 
 
-def test_an_error_in_mid_run_leaves_nothing(
+def test_an_error_in_mid_run_leaves_what_is_done(
     film: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OutputError("no space left on device")
 
-    monkeypatch.setattr(upscale_module, "join_segments", fail)
-    with pytest.raises(OutputError, match="no space"):
-        upscale(film, output, config())
-    assert left_beside(output) == []
+    with monkeypatch.context() as broken:
+        broken.setattr(joining, "join_segments", fail)
+        with pytest.raises(OutputError, match=r"no space.*1 of 1 segments are done and kept"):
+            upscale(film, output, config())
+    assert left_beside(output) == [".result.mkv.vsr-work"]
+    assert upscale(film, output, config()).resumed_segments == 1
+    assert left_beside(output) == [output.name]
 
 
 def test_a_result_that_fails_its_check_is_kept_under_another_name(
@@ -273,7 +278,7 @@ def test_a_result_that_fails_its_check_is_kept_under_another_name(
     assert left_beside(output) == ["result.rejected.mkv"]
 
 
-def test_an_interrupt_leaves_no_thread_and_no_file(film: Path, output: Path) -> None:
+def test_an_interrupt_leaves_no_thread_and_no_half_file(film: Path, output: Path) -> None:
     released = threading.Event()
 
     def interrupt(progress: Progress) -> None:
@@ -283,8 +288,12 @@ def test_an_interrupt_leaves_no_thread_and_no_file(film: Path, output: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         upscale(film, output, config(), progress=interrupt)
-    assert left_beside(output) == []
+    work = output.with_name(".result.mkv.vsr-work")
+    assert left_beside(output) == [work.name]
+    assert sorted(path.name for path in work.iterdir()) == ["lock", "plan.json", "run.json"]
     assert not [t for t in threading.enumerate() if t.name.startswith("vsr-")]
+    upscale(film, output, config())
+    assert left_beside(output) == [output.name]
 
 
 @pytest.mark.parametrize("name", ["-x.mkv", "a b'c\"d.mkv", "ünï%03d.mkv", "concat:x.mkv"])

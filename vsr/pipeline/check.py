@@ -80,10 +80,11 @@ def check(
         return verdict([row("declaration", False, "what was changed", "unreadable", str(error))])
     streams = plan.streams if plan is not None else _expected_streams(before, after, declared)
     threads = decoder_threads(before.video.height) if plan is None else plan.decode_threads
-    watched = _watch(before, after, declared, threads, on_frame)
-    if threads > 1 and any(e.kind in PICTURE_DAMAGE for e in watched.source_events):
-        # What a decoder makes of damage by several threads differs from run to run.
-        watched = _watch(before, after, declared, 1, on_frame)
+    is_damaged = plan is not None and plan.num_damaged > 0
+    watched = _watch(before, after, declared, threads, on_frame, is_damaged=is_damaged)
+    if not is_damaged and any(e.kind in PICTURE_DAMAGE for e in watched.source_events):
+        # What a decoder makes of damage differs with its threads, and with pictures still in use.
+        watched = _watch(before, after, declared, 1, on_frame, is_damaged=True)
     contents = (
         fingerprint(source, _beside(before), film=before.video.stream_index),
         fingerprint(result, _beside(after), film=after.video.stream_index),
@@ -170,16 +171,25 @@ def _watch(
     declared: Declared,
     threads: int,
     on_frame: OnFrame | None,
+    *,
+    is_damaged: bool,
 ) -> _Watched:
     """Decode both films in step and compare every frame of the result with its own."""
     watched = _Watched(_clock(before), _clock(after))
     if declared.deinterlaced is not None:
+        watched.likeness.is_deinterlaced = True
         watched.likeness.min_psnr_db = MIN_PSNR_DEINTERLACED_DB
         watched.likeness.max_field_codes = MAX_FIELD_CODES_DEINTERLACED
     samplers = make_samplers(_shape(before, before), _shape(after, before), declared.picture)
     ranks = None if declared.timeline is None else declared.timeline.sources()
     with (
-        FrameReader(before.path, info=before.video, threads=threads, follow_changes=True) as old,
+        FrameReader(
+            before.path,
+            info=before.video,
+            threads=threads,
+            follow_changes=True,
+            copy_planes=is_damaged,
+        ) as old,
         FrameReader(
             after.path, info=after.video, threads=decoder_threads(after.video.height)
         ) as new,
@@ -266,7 +276,8 @@ def _check_likeness(watched: _Watched) -> list[CheckRow]:
     if watched.blind or not found.num_frames:
         why = watched.blind or "no frame to compare"
         return [row("picture", False, "comparable", "not comparable", why)]
-    misplaced = ", ".join(f"frame {r} is nearer to source frame {n}" for r, n in found.misplaced)
+    others = found.misplaced if found.num_misplaced else []
+    misplaced = ", ".join(f"frame {r} is nearer to source frame {n}" for r, n in others)
     skipped = f" ({found.num_skipped} of another shape not compared)" if found.num_skipped else ""
     unlike = f"first frame {found.first_unlike}" if found.num_unlike else ""
     discolored = f"first frame {found.first_discolored}" if found.num_discolored else ""

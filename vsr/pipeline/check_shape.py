@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from vsr.color import complete
@@ -102,14 +103,26 @@ def _check_geometry(
 
 
 _ONE = 1 << 16
+_MAX_TURN = 4 / _ONE
 _IDENTITY = (_ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30)
 
 
 def _same_matrix(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
     """Whether the pictures are turned alike; no matrix is the one that does nothing."""
-    a, b = a or _IDENTITY, b or _IDENTITY
-    # The other places hold a perspective that nobody uses and an offset in pixels of the picture.
-    return all(abs(a[k] - b[k]) <= 1 for k in (0, 1, 3, 4))
+    pairs = zip(_directions(a or _IDENTITY), _directions(b or _IDENTITY), strict=True)
+    return all(abs(one - other) <= _MAX_TURN for one, other in pairs)
+
+
+def _directions(matrix: tuple[int, ...]) -> list[float]:
+    """Where a matrix turns both sides of a picture; how much it enlarges Matroska cannot tell.
+
+    The other places hold a perspective that nobody uses and an offset in pixels of the picture.
+    """
+    found = []
+    for x, y in ((matrix[0], matrix[1]), (matrix[3], matrix[4])):
+        length = math.hypot(x, y) or 1.0
+        found += [x / length, y / length]
+    return found
 
 
 def _say_matrix(video: VideoInfo) -> str:

@@ -14,6 +14,9 @@ _MIN_DISTANCE = 0.75
 """In usual steps: nearer packets are second fields or other parts of a picture that is there."""
 _MIN_REGULAR_SHARE = 0.8
 _MAX_STEP_ERROR = 0.1
+_MIN_NEIGHBOURS = 0.1
+"""Share of the steps between pictures that have to be as short as those between packets, before
+the packets are believed: pictures of two fields have two packets each, and none is lost."""
 _MAX_GAP_S = 10.0
 """A longer gap without packets may be meant; the picture before it just stays."""
 
@@ -43,10 +46,11 @@ def find_missing(
     if len(pts) < 2:
         return ()
     steps = [after - before for before, after in pairwise(pts)]
-    step = median(steps)
+    times = set(packets)
+    step = _usual_step(steps, sorted(times))
     known = list(pts)
     missing: list[int] = []
-    for time in sorted(set(packets) - set(pts)):
+    for time in sorted(times - set(pts)):
         if time < pts[0] and (first_trouble is None or time < first_trouble):
             continue
         place = bisect_left(known, time)
@@ -59,6 +63,18 @@ def find_missing(
     if len(regular) >= _MIN_REGULAR_SHARE * len(steps):
         missing += _gaps(known, sum(regular) / len(regular), tick_s)
     return tuple(sorted(missing))
+
+
+def _usual_step(steps: Sequence[int], packets: Sequence[int]) -> float:
+    """Ticks from one picture to the next, also where more are lost than came."""
+    step = float(median(steps))
+    if len(packets) < 2:
+        return step
+    dense = float(median(after - before for before, after in pairwise(packets)))
+    if dense >= _MIN_DISTANCE * step:
+        return step
+    num_near = sum(abs(s - dense) <= max(1, _MAX_STEP_ERROR * dense) for s in steps)
+    return dense if num_near >= max(2, _MIN_NEIGHBOURS * len(steps)) else step
 
 
 def _gaps(known: Sequence[int], step: float, tick_s: float) -> list[int]:

@@ -78,7 +78,7 @@ def estimate(source: Path, output: Path, info: MediaInfo, known: Outline) -> Est
         VsrError: the piece could not be decoded, enlarged or encoded.
     """
     sample = _measure(source, info, known)
-    num_frames = _count(info)
+    num_frames = count_frames(info)
     free = free_bytes(output.absolute().parent)
     how = (
         f"{sample.num_frames} frames, {sample.piece[0]}x{sample.piece[1]} of each, "
@@ -95,7 +95,7 @@ def estimate(source: Path, output: Path, info: MediaInfo, known: Outline) -> Est
     # One pass before for times and cuts, one after over both files for the check.
     passes = sample.decode_s * (2 + growth)
     video = round(num_frames * sample.frame_bytes)
-    others = 0 if known.container == RAW else _other_bytes(info)
+    others = 0 if known.container == RAW else other_bytes(info)
     needed = video if known.container == RAW else 2 * video + others
     return Estimate(
         seconds=round(num_frames * (per_frame + passes), 3),
@@ -116,7 +116,8 @@ def free_bytes(folder: Path) -> int | None:
     return found.f_bavail * found.f_frsize
 
 
-def _count(info: MediaInfo) -> int | None:
+def count_frames(info: MediaInfo) -> int | None:
+    """How many the film has, as its container says or as its length and rate tell; else None."""
     video = info.video
     if video.num_frames is not None:
         return video.num_frames
@@ -126,7 +127,7 @@ def _count(info: MediaInfo) -> int | None:
     return max(1, round(seconds * video.frame_rate))
 
 
-def _other_bytes(info: MediaInfo) -> int:
+def other_bytes(info: MediaInfo) -> int:
     """Sound and the like, which are copied: by bit rate, as far as it is known."""
     duration = info.duration_s or 0
     audio = sum((s.bit_rate or 0) * duration / 8 for s in info.streams if s.kind == "audio")

@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,8 +23,10 @@ from vsr.media.probe import MediaInfo
 from vsr.media.stretches import Stretch
 from vsr.media.timing import frame_durations
 from vsr.pipeline.declared import Declared, DeclaredRange, DeclaredTimeline
-from vsr.pipeline.scan import Scan
 from vsr.pipeline.timeline import Timeline
+
+if TYPE_CHECKING:
+    from vsr.pipeline.scan import Scan
 
 _SLACK = Fraction(1)
 """Seconds by which a file's own ends are widened, since what it says of them is never exact."""
@@ -181,11 +185,31 @@ def _frames_of(
 ) -> tuple[Timeline, tuple[int, ...]]:
     """Times and shot beginnings of the frames taken, at the source's times."""
     pts, durations = times.pts(), times.durations()
-    ranks = [rank for part in parts for rank in range(part.first, part.first + part.num_frames)]
+    ranks = ranks_of(parts)
+    timeline = Timeline.from_frames(
+        [pts[rank] for rank in ranks], [durations[rank] for rank in ranks]
+    )
+    return timeline, cuts_among(parts, cuts)
+
+
+def ranks_of(parts: Sequence[Part]) -> list[int]:
+    """Ranks in the film of the frames taken."""
+    return [rank for part in parts for rank in range(part.first, part.first + part.num_frames)]
+
+
+def cuts_among(parts: Sequence[Part], cuts: Sequence[int]) -> tuple[int, ...]:
+    """Places among the frames taken at which a shot begins, those where two parts meet included."""
     starts = {part.first for part in parts} | set(cuts)
-    return (
-        Timeline.from_frames([pts[rank] for rank in ranks], [durations[rank] for rank in ranks]),
-        tuple(place for place, rank in enumerate(ranks) if place and rank in starts),
+    return tuple(place for place, rank in enumerate(ranks_of(parts)) if place and rank in starts)
+
+
+def leaps_among(parts: Sequence[Part], min_frames: int) -> tuple[int, ...]:
+    """Places among the frames taken before which at least so many frames are left out."""
+    places = accumulate(part.num_frames for part in parts)
+    return tuple(
+        place
+        for place, (before, after) in zip(places, pairwise(parts), strict=False)
+        if after.first - before.first - before.num_frames >= min_frames
     )
 
 
@@ -215,12 +239,11 @@ def _declare(
         time_base: of `times`.
         info: of the source.
     """
-    ranks = [rank for part in parts for rank in range(part.first, part.first + part.num_frames)]
     timeline = DeclaredTimeline.of(
         time_base,
         moved_pts(parts, times.pts()),
         times.durations(),
-        [sources[rank] for rank in ranks],
+        [sources[rank] for rank in ranks_of(parts)],
     )
     start = min(
         (

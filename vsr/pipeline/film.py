@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from vsr.frame import Frame, VideoInfo
@@ -23,6 +23,9 @@ class Film:
         concealed: times of lost pictures, in the source's time base.
         watcher: see `FrameReader`.
         end_pts: see `FrameReader`.
+        is_damaged: whether pictures are known to be; they are then the same in every run.
+        entry_pts: see `FrameReader`; there the film begins.
+        entry_rank: frames before it, after concealment.
     """
 
     def __init__(
@@ -35,20 +38,28 @@ class Film:
         concealed: Sequence[int] = (),
         watcher: ReadWatcher | None = None,
         end_pts: int | None = None,
+        is_damaged: bool = False,
+        entry_pts: int | None = None,
+        entry_rank: int = 0,
     ) -> None:
         self._source = source
         self._info = info
         self._threads = threads
         self._interlace = interlace or InterlacePlan()
-        self._concealed = concealed
+        self._concealed = (
+            concealed if entry_pts is None else [time for time in concealed if time > entry_pts]
+        )
         self._watcher = watcher
         self._end_pts = end_pts
+        self._is_damaged = is_damaged
+        self._entry_pts = entry_pts
+        self._entry_rank = entry_rank
         self.ranks: list[int] = []
         """Under `ivtc`, once over: which frame before decimation each frame shows."""
         self.events: tuple[DamageEvent, ...] = ()
-        """What the reader saw; complete after the last frame."""
+        """What the reader saw; complete when the iteration has ended."""
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """All frames, in order.
 
         Raises:
@@ -61,7 +72,13 @@ class Film:
             watcher=self._watcher,
             follow_changes=True,
             end_pts=self._end_pts,
+            copy_planes=self._is_damaged,
+            entry_pts=self._entry_pts,
         ) as reader:
-            whole = conceal(reader, self._concealed) if self._concealed else iter(reader)
-            yield from deinterlaced(whole, self._interlace, self._info, self.ranks)
-            self.events = tuple(reader.events)
+            try:
+                whole = conceal(reader, self._concealed) if self._concealed else iter(reader)
+                yield from deinterlaced(
+                    whole, self._interlace, self._info, self.ranks, first_rank=self._entry_rank
+                )
+            finally:
+                self.events = tuple(reader.events)

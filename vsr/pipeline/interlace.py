@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,7 @@ DeinterlaceMode = Literal["auto", "keep", "off", "bwdif", "bob", "ivtc"]
 - `ivtc`: undo a 3:2 pulldown: four progressive frames for five.
 """
 
+_BWDIF_PREROLL = 2
 _FLAGGED_SHARE = 0.5
 _COMBED_OF_FLAGGED = 0.2
 _COMBED_OF_UNFLAGGED = 0.5
@@ -53,6 +55,11 @@ class InterlacePlan(BaseModel):
     def time_base_divisor(self) -> int:
         """By how much the result's tick is shorter than the source's."""
         return {"bob": 2, "ivtc": InverseTelecine.CYCLE - 1}.get(self.action, 1)
+
+    @property
+    def preroll(self) -> int | None:
+        """Pictures that the filter must have seen to go on as in the whole film; None: all."""
+        return {"none": 0, "ivtc": None}.get(self.action, _BWDIF_PREROLL)
 
 
 def decide(asked: DeinterlaceMode, report: FieldReport | None, info: VideoInfo) -> InterlacePlan:
@@ -138,6 +145,8 @@ def deinterlaced(
     plan: InterlacePlan,
     info: VideoInfo,
     ranks: list[int] | None = None,
+    *,
+    first_rank: int = 0,
 ) -> Iterator[Frame]:
     """The frames of the declared timeline; pts count `time_base_divisor`ths of the source's tick.
 
@@ -146,6 +155,7 @@ def deinterlaced(
         plan: what is to be done.
         info: of the video.
         ranks: filled under `ivtc` with the place, among `frames`, that each result shows.
+        first_rank: place in the film of the first of `frames`.
 
     Raises:
         UnsupportedVideoError, DecodeError: the filter cannot treat this film.
@@ -161,7 +171,7 @@ def deinterlaced(
         if ranks is not None:
             ranks += film.ranks
         return
-    mask = unpack_runs(plan.frames) if plan.frames else None
+    mask = islice(unpack_runs(plan.frames), first_rank, None) if plan.frames else None
     filter_ = Deinterlacer(info, parity=plan.parity, bob=plan.action == "bob")
     for frame in frames:
         is_combed = True if mask is None else bool(next(mask, 1))

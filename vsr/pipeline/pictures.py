@@ -234,7 +234,7 @@ class PictureSource:
 
     def __init__(self, plan: Plan, segment: Segment) -> None:
         self._plan = plan
-        self._pts = segment.timeline.pts()
+        self._pts = plan.read_pts(segment.index)
 
     def frames(self) -> Iterator[Frame]:
         """Read in the thread that iterates, ahead of it in others."""

@@ -8,23 +8,28 @@ in another process, writes the same bytes.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from vsr.engine.geometry import Geometry
-from vsr.errors import OpenError
+from vsr.errors import DecodeError, OpenError
 from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
 from vsr.media.damage import DamageEvent
+from vsr.media.packets import PacketIndex
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
+from vsr.pipeline.as_json import to_json
 from vsr.pipeline.declared import Declared
 from vsr.pipeline.excerpt import Part, moved_pts
 from vsr.pipeline.interlace import InterlacePlan
 from vsr.pipeline.pictures import Pictures
+from vsr.pipeline.split import Piece
 from vsr.pipeline.timeline import Timeline
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 _DIGEST_BYTES = 1 << 20
 
 
@@ -41,6 +46,8 @@ class SourceDigest(_Frozen):
     """Of the first MiB."""
     tail_sha256: str
     """Of the last MiB."""
+    packets: PacketIndex | None = None
+    """Of the film's packets as far as it was read; None before that, and for pictures."""
 
 
 class ModelPlan(_Frozen):
@@ -53,8 +60,17 @@ class ModelPlan(_Frozen):
     scale: int
     chunk: int
     context: int
+    warmup: int = 0
     weights_sha256: str | None
     """None for models without weights."""
+    detail: float | None = None
+    """Share of the model's own weights, the rest being its parent's; None: its own alone."""
+    parent: str | None = None
+    """Of the catalogue, where `detail` mixes weights."""
+    parent_sha256: str | None = None
+    """Of the parent's weights."""
+    fidelity: bool = False
+    """Models that invent detail were barred."""
     seed: int
 
 
@@ -74,11 +90,53 @@ class Segment(_Frozen):
     first_frame: int
     timeline: Timeline
     cuts: tuple[int, ...]
-    """Frames, counted from the segment's first, at which a new shot begins."""
+    """Frames, counted from the segment's first own one, at which a new shot begins."""
+    warmup: int = 0
+    """Frames before the first, of the same shot, that are computed and thrown away."""
+    lookahead: int = 0
+    """Frames after the last, of the same shot, that the model sees and this segment does not
+    write."""
+    entry_pts: int | None = None
+    """Of the packet where decoding starts with a fresh decoder, in the source's ticks; None for the
+    start of the file."""
+    entry_rank: int = 0
+    """Pictures of the film before that packet's, lost ones that are filled among them."""
 
     @property
     def num_frames(self) -> int:
         return self.timeline.num_frames
+
+
+def make_segments(
+    timeline: Timeline, cuts: Sequence[int], pieces: Sequence[Piece]
+) -> tuple[Segment, ...]:
+    """The segments of a film.
+
+    Args:
+        timeline: of all frames.
+        cuts: frames at which a new shot begins.
+        pieces: how they are split; empty for one segment.
+    """
+    pts, durations = timeline.pts(), timeline.durations()
+    pieces = pieces or (Piece(0, len(pts)),)
+    return tuple(
+        Segment(
+            index=index,
+            first_frame=piece.first,
+            timeline=Timeline.from_frames(
+                pts[piece.first : piece.stop], durations[piece.first : piece.stop]
+            ),
+            cuts=tuple(
+                cut - piece.first
+                for cut in cuts[bisect_right(cuts, piece.first) : bisect_left(cuts, piece.stop)]
+            ),
+            warmup=piece.warmup,
+            lookahead=piece.lookahead,
+            entry_pts=piece.entry_pts,
+            entry_rank=piece.entry_rank,
+        )
+        for index, piece in enumerate(pieces)
+    )
 
 
 class Plan(_Frozen):
@@ -104,6 +162,8 @@ class Plan(_Frozen):
     container: str
     streams: StreamPlan
     segments: tuple[Segment, ...]
+    fallbacks: tuple[str, ...] = ()
+    """Models that make the frames at which this one fails, the first first."""
     parts: tuple[Part, ...] = ()
     """What is taken of the source; empty for all of it."""
     declared: Declared = Declared()
@@ -129,6 +189,27 @@ class Plan(_Frozen):
     def num_frames(self) -> int:
         return sum(segment.num_frames for segment in self.segments)
 
+    def read_pts(self, index: int) -> list[int]:
+        """Of every frame that segment `index` has to be given, in order: warm-up, own, look-ahead.
+
+        In the encoder's time base, on the source's clock. Cost and memory depend on the segment and
+        its neighbours alone.
+        """
+        segment = self.segments[index]
+        before: list[int] = []
+        for other in reversed(self.segments[:index] if segment.warmup else ()):
+            if len(before) >= segment.warmup:
+                break
+            before = other.timeline.pts() + before
+        after: list[int] = []
+        for other in self.segments[index + 1 :] if segment.lookahead else ():
+            if len(after) >= segment.lookahead:
+                break
+            after += other.timeline.pts()
+        first = len(before) - segment.warmup
+        assert first >= 0, "more warm-up than there are frames"
+        return before[first:] + segment.timeline.pts() + after[: segment.lookahead]
+
     def result_pts(self) -> list[int]:
         """Of every frame on the result's clock, in the encoder's time base."""
         pts = [time for segment in self.segments for time in segment.timeline.pts()]
@@ -136,7 +217,8 @@ class Plan(_Frozen):
 
     def digest(self) -> str:
         """SHA-256 of all that can change a byte; where the source lies and its date cannot."""
-        text = self.model_dump_json(
+        text = to_json(
+            self,
             exclude={
                 "source_path": True,
                 "source": {"mtime_ns"},
@@ -145,16 +227,19 @@ class Plan(_Frozen):
                 "queue_frames": True,
                 "notes": True,
                 "damage": True,
-                "num_damaged": True,
                 "interlace": {"asked", "reason"},
                 "pictures": {"source": {"folder"}, "target": {"folder"}},
-            }
+            },
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_source(path: Path) -> SourceDigest:
+def digest_source(path: Path, packets: PacketIndex | None = None) -> SourceDigest:
     """Read what identifies a file: its size, date, head and tail.
+
+    Args:
+        path: the file.
+        packets: the index of its packets, from whoever read them.
 
     Raises:
         OpenError: it cannot be read.
@@ -172,4 +257,19 @@ def digest_source(path: Path) -> SourceDigest:
         mtime_ns=status.st_mtime_ns,
         head_sha256=hashlib.sha256(head).hexdigest(),
         tail_sha256=hashlib.sha256(tail).hexdigest(),
+        packets=packets,
     )
+
+
+def refuse_changed_source(path: Path, digest: SourceDigest) -> None:
+    """Raise unless a source still is what was planned for.
+
+    Raises:
+        OpenError: it cannot be read.
+        DecodeError: it was written to since.
+    """
+    if digest_source(path) != digest.model_copy(update={"packets": None}):
+        raise DecodeError(
+            f"{path} changed while it was read, so the result would be of no one film.",
+            hint="wait until the file is complete, then start again",
+        )

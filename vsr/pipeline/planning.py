@@ -5,16 +5,11 @@ Everything that depends on the machine, the source or what is asked for is settl
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import vsr
 from vsr.config import UpscaleConfig
 from vsr.frame import ColorSpec, VideoInfo
 from vsr.media.dolby import refuse_dolby_vision
@@ -23,10 +18,18 @@ from vsr.media.probe import MediaInfo, probe
 from vsr.media.settings import EncoderSettings, frame_multiple
 from vsr.media.stills import KINDS
 from vsr.media.streams import StreamPlan
-from vsr.pipeline.container import choose_container, encoder_settings, refuse_losses, streams_for
+from vsr.pipeline.chosen import plain_scale, plan_model
+from vsr.pipeline.container import (
+    RAW,
+    choose_container,
+    encoder_settings,
+    refuse_losses,
+    streams_for,
+)
 from vsr.pipeline.declared import Declared
 from vsr.pipeline.excerpt import last_end, take, wishes
 from vsr.pipeline.geometry import GeometryPlan, change_notes, plan_geometry
+from vsr.pipeline.isolate import WorkerPool
 from vsr.pipeline.listen import scan_and_listen
 from vsr.pipeline.pictures import (
     Pictures,
@@ -36,8 +39,10 @@ from vsr.pipeline.pictures import (
     picture_streams,
     scan_pictures,
 )
-from vsr.pipeline.plan import ComputePlan, ModelPlan, Plan, Segment, digest_source
-from vsr.pipeline.retime import damage_limit, declare, retimed
+from vsr.pipeline.plan import ComputePlan, ModelPlan, Plan, digest_source, make_segments
+from vsr.pipeline.request import installed_versions
+from vsr.pipeline.retime import damage_limit, declare, refuse_coarse_clock, retimed
+from vsr.pipeline.split import Division
 
 
 def make_plan(
@@ -48,6 +53,7 @@ def make_plan(
     info: MediaInfo | None = None,
     on_frame: Callable[[int], None] | None = None,
     pictures: Pictures | None = None,
+    pool: WorkerPool | None = None,
 ) -> Plan:
     """Decide everything about a run; reads the whole source once, to find shots and times.
 
@@ -58,6 +64,7 @@ def make_plan(
         info: the source, if it was probed already.
         on_frame: called while scanning with the number of frames read so far.
         pictures: image sequences among source and result, if any.
+        pool: whose child reads the source; None starts one for it.
 
     Raises:
         LossRefusedError: `strict` was asked for, and the result would lack something.
@@ -83,14 +90,20 @@ def make_plan(
             deinterlace=config.deinterlace,
             on_frame=on_frame,
             end_pts=last_end(asked, info),
+            pool=pool,
+            asked=asked,
+            division=_division(decided, config),
         )
     encoder = retimed(decided.encoder, found)
     declared = declare(Declared(picture=decided.shape.declared), found, video)
     taken = take(asked, found, declared, info)
+    refuse_coarse_clock(decided.container, taken.timeline, encoder.time_base)
     return Plan(
-        versions=_versions(),
+        versions=installed_versions(),
         source_path=source.absolute(),
-        source=digest_source(source) if sequence is None else digest_pictures(sequence),
+        source=digest_source(source, found.packets)
+        if sequence is None
+        else digest_pictures(sequence),
         video=video,
         decode_threads=found.decode_threads,
         layout_in=video.layout,
@@ -104,7 +117,8 @@ def make_plan(
         streams=decided.streams,
         provenance=config.provenance,
         declared=taken.declared,
-        segments=(Segment(index=0, first_frame=0, timeline=taken.timeline, cuts=taken.cuts),),
+        segments=make_segments(taken.timeline, taken.cuts, found.pieces),
+        fallbacks=_fallbacks(decided.model),
         parts=taken.parts,
         queue_frames=config.engine.queue_frames,
         notes=(*decided.notes, *found.notes, *change_notes(found.events), *taken.notes),
@@ -114,6 +128,23 @@ def make_plan(
         concealed=found.concealed,
         pictures=decided.pictures,
     )
+
+
+def _division(decided: Outline, config: UpscaleConfig) -> Division | None:
+    """How to split the film; None where it goes in one piece through whoever takes it."""
+    if decided.container == RAW or decided.pictures.is_used:
+        return None
+    model = decided.model
+    return Division(config.engine.segment_frames, warmup=model.warmup, context=model.context)
+
+
+def _fallbacks(model: ModelPlan) -> tuple[str, ...]:
+    """What makes the frames that the model fails at: always at hand, and never wrong."""
+    # Here, because a bad source should be refused before torch has been loaded.
+    from vsr.models.catalog import DEFAULTS
+
+    last = f"bicubic-x{model.scale}"
+    return (last,) if model.scale in DEFAULTS and model.id != last else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +167,7 @@ class Outline:
     @property
     def scale(self) -> int | float:
         """As in the plan."""
-        return _plain(self.shape.scale)
+        return plain_scale(self.shape.scale)
 
 
 def outline(
@@ -160,7 +191,7 @@ def outline(
     color_in, guesses = complete(video.color, video.width, video.height, video.layout)
     check_convertible(color_in, video.layout)
     shape = _plan_geometry(config, video, color_in, container)
-    model, compute, notes = _plan_model(config, shape)
+    model, compute, notes = plan_model(config, shape)
     width, height = shape.geometry.width, shape.geometry.height
     encoder = encoder_settings(
         config,
@@ -216,11 +247,11 @@ def _plan_geometry(
 ) -> GeometryPlan:
     """Size, shape and orientation of the result."""
     from vsr.models.catalog import DEFAULTS
-    from vsr.models.checkpoint import is_file_name, resolve_spec
+    from vsr.models.checkpoint import file_of, resolve_spec
 
     default_scale: float = config.scale
     is_open = "scale" not in config.model_fields_set
-    if config.model is not None and is_open and is_file_name(config.model):
+    if config.model is not None and is_open and file_of(config.model) is not None:
         # The name of a file does not say what it holds.
         default_scale = resolve_spec(config.model).scale
     multiple = (1, 1)
@@ -239,80 +270,3 @@ def _plan_geometry(
         model_scales=sorted(DEFAULTS),
         multiple=multiple,
     )
-
-
-def _plain(scale: Fraction) -> int | float:
-    """A scale as people write it."""
-    return scale.numerator if scale.denominator == 1 else round(float(scale), 6)
-
-
-def _plan_model(
-    config: UpscaleConfig, shape: GeometryPlan
-) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
-    """Choose network, device and number format; no weights are loaded yet."""
-    import torch
-
-    from vsr.engine.device import device_class, resolve_device
-    from vsr.engine.precision import choose_dtype
-    from vsr.models.catalog import default_model
-    from vsr.models.checkpoint import is_file_name, resolve_spec
-
-    name = config.model or default_model(shape.model_scale)
-    spec = resolve_spec(name)
-    device = resolve_device(config.device)
-    if config.engine.precision == "auto":
-        dtype, reason = choose_dtype(spec, device)
-    else:
-        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
-        dtype, reason = wanted[config.engine.precision], "asked for"
-        if spec.weights is None:
-            dtype, reason = torch.float32, "no weights"
-    dtype_name = str(dtype).removeprefix("torch.")
-    model = ModelPlan(
-        id=spec.id,
-        file=Path(name).absolute() if is_file_name(name) else None,
-        scale=spec.scale,
-        chunk=spec.chunk,
-        context=spec.context,
-        weights_sha256=_weights_sha256(name, spec),
-        seed=config.seed,
-    )
-    compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
-    notes = [f"Convolutions run in {dtype_name}: {reason}."]
-    if spec.scale != shape.scale:
-        notes.append(
-            f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
-            f"to {_plain(shape.scale)} times the source."
-        )
-    return model, compute, tuple(notes)
-
-
-def _weights_sha256(name: str, spec: Any) -> str | None:
-    """Of the weight file that will be loaded; None for models without.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    from vsr.errors import CheckpointError
-    from vsr.models.catalog import weights_path
-    from vsr.models.checkpoint import is_file_name
-
-    path = Path(name) if is_file_name(name) else weights_path(spec)
-    if path is None:
-        return None
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(
-            f"The weights of {spec.id} are not installed: there is no {path.name} in {path.parent}",
-            hint="train them with `vsr train`, or name another model",
-        ) from error
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "vsr": vsr.__version__,
-        "av": version("av"),
-        "torch": version("torch"),
-        "machine": platform.machine(),
-    }

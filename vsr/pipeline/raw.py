@@ -23,11 +23,12 @@ from vsr.media.y4m import Y4mWriter, constant_rate
 from vsr.pipeline.container import STDOUT, probe_film
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.output import WorkFolder, refuse_output, refuse_same_file, reject, take_name
-from vsr.pipeline.plan import Plan
+from vsr.pipeline.plan import Plan, refuse_changed_source
 from vsr.pipeline.planning import make_plan
+from vsr.pipeline.result import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.segment import SegmentResult, run_segment
+from vsr.pipeline.space import raw_bytes
 from vsr.pipeline.stages import StageClock, StageTimes
-from vsr.pipeline.upscale import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.verdict import CheckResult, CheckRow
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def upscale_raw(
         segment = _write(plan, stream, Path(), tell)
         clock.end("upscale")
         proof = _proof(_count_row(plan, segment.num_frames))
-        return report(source, output, plan, info, segment, clock, started, proof, "")
+        return report(source, output, plan, info, [segment], clock, started, proof, {"result": ""})
     _refuse_small_disk(plan, output)
     with WorkFolder(output) as folder:
         partial = folder / "raw.y4m.part"
@@ -101,19 +102,18 @@ def upscale_raw(
         tell(Progress("check", 0, plan.num_frames))
         proof = _check(partial, plan)
         clock.end("check")
+        refuse_changed_source(source, plan.source)
         if not proof.ok:
             reject(partial, output, proof)
         with partial.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         take_name(partial, output, overwrite=config.overwrite)
-    return report(source, output, plan, info, segment, clock, started, proof, digest)
+    return report(source, output, plan, info, [segment], clock, started, proof, {"result": digest})
 
 
 def frame_bytes(plan: Plan) -> int:
     """Bytes of one raw frame of the result."""
-    encoder, layout = plan.encoder, plan.encoder.layout
-    sizes = (layout.plane_size(k, encoder.width, encoder.height) for k in range(layout.num_planes))
-    return len(b"FRAME\n") + sum(rows * columns for rows, columns in sizes) * layout.dtype.itemsize
+    return len(b"FRAME\n") + raw_bytes(plan.encoder)
 
 
 def _stdout() -> BinaryIO:
@@ -168,6 +168,7 @@ def _sum(results: list[SegmentResult], writer: Y4mWriter) -> SegmentResult:
         path=results[0].path,
         num_frames=writer.num_frames,
         num_bytes=writer.num_bytes,
+        sha256="",
         times=StageTimes(sum(result.times.wall_s for result in results), busy),
         damage=tuple(event for result in results for event in result.damage),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from vsr.errors import ConfigError
 from vsr.frame import VideoInfo
 from vsr.media.settings import EncoderSettings
 from vsr.pipeline.declared import Declared, DeclaredTimeline
 from vsr.pipeline.scan import Scan
+from vsr.pipeline.timeline import Timeline
 from vsr.pipeline.verdict import CheckResult, row, verdict
 
 _SHARE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(%?)")
@@ -42,6 +44,25 @@ def declare(declared: Declared, found: Scan, video: VideoInfo) -> Declared:
             found.sources,
         )
     return declared.model_copy(update=update) if update else declared
+
+
+def refuse_coarse_clock(container: str, timeline: Timeline, time_base: Fraction) -> None:
+    """Raise where two pictures would get one time in the result.
+
+    Raises:
+        ConfigError: two of them lie within one of Matroska's milliseconds.
+    """
+    if container != "mkv" or time_base >= Fraction(1, 1000):
+        return
+    ticks_per_ms = 1 / (1000 * time_base)
+    times = [round(pts / ticks_per_ms) for pts in timeline.pts()]
+    num_same = sum(after <= before for before, after in pairwise(times))
+    if num_same:
+        raise ConfigError(
+            f"{num_same} pictures are nearer to the one before than mkv can tell apart, which "
+            "counts milliseconds",
+            hint="choose a name that ends in .mp4 or .mov",
+        )
 
 
 def damage_limit(text: str | float, num_frames: int) -> int:
@@ -79,7 +100,8 @@ def judge_damage(
     limit = damage_limit(max_damage, num_frames)
     what = row(
         "damage",
-        num_damaged <= limit,
+        # A film may have lost more pictures than it shows.
+        num_damaged <= limit or limit >= num_frames,
         f"at most {limit} of {num_frames} pictures",
         f"{num_damaged} pictures",
         f"max-damage {max_damage}",

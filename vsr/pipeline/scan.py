@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vsr.errors import DecodeError
+from vsr.errors import DecodeError, OpenError
 from vsr.frame import Frame, VideoInfo
 from vsr.media import damage
+from vsr.media.checksums import broken_clusters
 from vsr.media.damage import DamageEvent
 from vsr.media.ffmpeg_log import StderrLog
 from vsr.media.fields import FieldReport, FieldWatch
 from vsr.media.opening import AV_ERRORS
+from vsr.media.packets import PacketIndex, PacketIndexer
 from vsr.pipeline.conceal import find_missing
+from vsr.pipeline.entries import Decoded, Landmarks, divide
+from vsr.pipeline.excerpt import Wish, cuts_among, find_parts, leaps_among, ranks_of
 from vsr.pipeline.film import Film
 from vsr.pipeline.interlace import DeinterlaceMode, InterlacePlan, decide, notes
 from vsr.pipeline.shots import CutDetector
+from vsr.pipeline.split import Division, Piece
 from vsr.pipeline.timeline import Timeline, pack_runs, unpack_runs
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,7 @@ PICTURE_DAMAGE = frozenset(
         damage.KIND_CORRUPT_FRAME,
         damage.KIND_CORRUPT_PACKET,
         damage.KIND_DECODER_MESSAGE,
+        damage.KIND_CHECKSUM,
     }
 )
 """Troubles after which a decoder with several threads may make other pictures in another run."""
@@ -74,6 +81,10 @@ class Scan:
     """Times of the lost pictures, in the source's ticks."""
     interlace: InterlacePlan = field(default_factory=InterlacePlan)
     notes: tuple[str, ...] = ()
+    packets: PacketIndex | None = None
+    """Of the source's packets, as far as they were read; None for pictures."""
+    pieces: tuple[Piece, ...] = ()
+    """The segments of what is taken; empty when there is to be one."""
 
     @property
     def is_as_decoded(self) -> bool:
@@ -90,11 +101,14 @@ def scan(
     on_frame: Callable[[int], None] | None = None,
     log: StderrLog | None = None,
     end_pts: int | None = None,
+    asked: Sequence[Wish] = (),
+    division: Division | None = None,
 ) -> Scan:
     """Decode the whole video stream of `source`, keeping nothing but what the plan needs.
 
     A damaged source is decoded again by one thread: with more, its pictures differ from run to
-    run. `pipeline.listen` runs this in a process of its own, to hear what the decoder says.
+    run, and so they do where the decoder does not get its memory back at once. `pipeline.listen`
+    runs this in a process of its own, to hear what the decoder says.
 
     Args:
         source: the film.
@@ -104,14 +118,17 @@ def scan(
         on_frame: called with the number of frames read so far.
         log: what FFmpeg says; None where nobody listens.
         end_pts: first time, in the source's ticks, not wanted any more; None reads to the end.
+        asked: the stretches that are taken; empty for all of the film.
+        division: how to split what is taken into segments; None leaves it whole.
 
     Raises:
         DecodeError: no frame could be decoded.
+        ConfigError: no frame begins in one of the stretches.
         UnsupportedVideoError: the picture's size or format changes in mid-stream.
     """
     found = _read(source, info, decode_threads, deinterlace, on_frame, log, end_pts)
-    if found.is_damaged and decode_threads > 1:
-        found = _read(source, info, 1, deinterlace, on_frame, log, end_pts)
+    if found.is_damaged and (decode_threads > 1 or division is not None):
+        found = _read(source, info, 1, deinterlace, on_frame, log, end_pts, is_damaged=True)
     if not found.pts:
         raise DecodeError(f"No picture of {source} could be decoded.", hint="the file is damaged")
     missing = found.missing(info)
@@ -121,7 +138,52 @@ def scan(
         said.append(
             f"{len(missing)} lost pictures are filled with the one before, at their own times."
         )
-    return _declare(source, info, found, missing, plan, tuple(said))
+    scanned = _declare(source, info, found, missing, plan, tuple(said))
+    if division is None:
+        return scanned
+    tick = None if on_frame is None else partial(on_frame, len(found.pts))
+    return replace(scanned, pieces=_divide(source, info, found, scanned, asked, division, tick))
+
+
+def _divide(
+    source: Path,
+    info: VideoInfo,
+    found: _Pass,
+    scanned: Scan,
+    asked: Sequence[Wish],
+    division: Division,
+    tick: Callable[[], None] | None,
+) -> tuple[Piece, ...]:
+    """Split what is taken of the film."""
+    interlace, landmarks = scanned.interlace, found.landmarks
+    sources, cuts = scanned.sources, scanned.cuts
+    leaps: tuple[int, ...] = ()
+    if asked:
+        parts = find_parts(
+            asked,
+            scanned.timeline,
+            info.time_base / interlace.time_base_divisor,
+            info.frame_rate,
+            reaches_end=found.end_pts is None,
+        )
+        sources = tuple(sources[rank] for rank in ranks_of(parts))
+        cuts, leaps = cuts_among(parts, cuts), leaps_among(parts, division.max_frames)
+    has_broken_times = any(event.kind in damage.TIMESTAMP_TROUBLES for event in found.events)
+    if interlace.preroll is None:
+        landmarks = replace(landmarks, keys=[])
+    film = Decoded(
+        source=source,
+        info=info,
+        threads=found.threads,
+        landmarks=landmarks,
+        concealed=scanned.concealed,
+        sources=sources,
+        cuts=cuts,
+        leaps=leaps,
+        preroll=interlace.preroll or 0,
+        is_doubtful=found.is_damaged or has_broken_times,
+    )
+    return divide(film, division, tick)
 
 
 class _Pass:
@@ -138,8 +200,16 @@ class _Pass:
         self.cuts: tuple[int, ...] = ()
         self.events: tuple[DamageEvent, ...] = ()
         self.fields: FieldReport | None = None
+        self.index = PacketIndexer()
+        self.landmarks = Landmarks()
         self._watch = watch
         self._log = log
+
+    def on_demuxed(self, packet: Any) -> None:
+        """Count the packet among those by which the source is known again."""
+        self.index.push(packet)
+        if packet.is_keyframe and not packet.is_corrupt and packet.pts is not None:
+            self.landmarks.note_key_packet(packet.pts)
 
     def on_packet(self, pts: int | None) -> None:
         """Keep the times of all pictures there should be, and what the decoder says to each."""
@@ -187,24 +257,54 @@ def _read(
     on_frame: Callable[[int], None] | None,
     log: StderrLog | None,
     end_pts: int | None,
+    *,
+    is_damaged: bool = False,
 ) -> _Pass:
-    watch = FieldWatch(info) if deinterlace != "off" and FieldWatch.suits(info) else None
+    watch = None
+    if deinterlace != "off" and FieldWatch.suits(info):
+        watch = FieldWatch(info, is_damaged=is_damaged)
     if log is not None:
         log.poll()
     found = _Pass(watch, log, threads)
     detector = CutDetector()
     found.end_pts = end_pts
-    film = Film(source, info, threads=threads, watcher=found, end_pts=end_pts)
+    film = Film(
+        source, info, threads=threads, watcher=found, end_pts=end_pts, is_damaged=is_damaged
+    )
     for frame in film.frames():
         found.pts.append(frame.pts)
         found.durations.append(frame.duration)
         if frame.is_corrupt:
             found.corrupt.add(frame.pts)
+        found.landmarks.push(frame)
         detector.push_frame(frame)
         if on_frame is not None:
             on_frame(len(found.pts))
     found.finish(film.events, detector.finish() if found.pts else ())
+    found.events += tuple(_broken(source, info, found))
     return found
+
+
+def _broken(source: Path, info: VideoInfo, found: _Pass) -> Iterator[DamageEvent]:
+    """Stretches of the container that fail their checksum, but where the damage is known."""
+    try:
+        clusters = broken_clusters(source)
+    except OSError as error:
+        raise OpenError(f"{source} cannot be read: {error.strerror}.") from error
+    places = {event.start_pts for event in found.events if event.kind in PICTURE_DAMAGE}
+    places |= {pts for pts, _ in found.messages} | found.corrupt
+    for cluster in clusters:
+        start = round(cluster.start_s / info.time_base)
+        end = None if cluster.end_s is None else round(cluster.end_s / info.time_base) - 1
+        if found.end_pts is not None and start >= found.end_pts:
+            return
+        if not any(
+            pts is not None and start <= pts and (end is None or pts <= end) for pts in places
+        ):
+            detail = f"the bytes from {cluster.offset} on fail their checksum"
+            yield DamageEvent(
+                kind=damage.KIND_CHECKSUM, start_pts=start, end_pts=end, detail=detail
+            )
 
 
 def _declare(
@@ -248,6 +348,7 @@ def _declare(
         concealed=missing,
         interlace=plan,
         notes=said,
+        packets=found.index.index(),
     )
 
 
@@ -280,9 +381,12 @@ def _film_times(
 
 
 def _num_damaged(found: _Pass, missing: Sequence[int]) -> int:
-    places = {pts for pts, _ in found.messages if pts is not None}
+    places: set[int | None] = {pts for pts, _ in found.messages if pts is not None}
+    places |= found.corrupt | set(missing)
+    # Which picture of such a stretch is not told: it counts as one.
+    places |= {e.start_pts for e in found.events if e.kind == damage.KIND_CHECKSUM}
     nowhere = sum(event.count for event in found.events if event.kind in PICTURE_DAMAGE)
-    return len(found.corrupt | set(missing) | places) or min(1, nowhere + len(found.messages))
+    return len(places) or min(1, nowhere + len(found.messages))
 
 
 def _events(found: _Pass, missing: Sequence[int], info: VideoInfo) -> tuple[DamageEvent, ...]:

@@ -7,20 +7,24 @@ to another process or machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vsr.engine.guards import GuardEvent
+from vsr.engine.memory import is_device_failure, is_out_of_memory
 from vsr.engine.waiting import wait_passively
-from vsr.errors import DecodeError
+from vsr.errors import ConfigError, DeviceError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
 from vsr.media.settings import EncoderSettings
-from vsr.pipeline.film import Film
+from vsr.pipeline.output import sha256_of
 from vsr.pipeline.pictures import PictureSource
 from vsr.pipeline.plan import Plan, Segment
+from vsr.pipeline.segment_source import SegmentSource
 from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
 if TYPE_CHECKING:
@@ -39,6 +43,17 @@ class Encoder(AbstractContextManager["Encoder"], Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What may be asked of the machine for one segment."""
+
+    tile_px: int | None = None
+    """Side of the tiles that pictures are cut into, in source pixels; None: whole pictures. With
+    tiles a segment is not exact."""
+    threads: int | None = None
+    """Of each of torch's operations, at most; None leaves that to torch. Changes no byte."""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentResult:
     """What became of one segment."""
 
@@ -46,9 +61,21 @@ class SegmentResult:
     path: Path
     num_frames: int
     num_bytes: int
+    sha256: str
+    """Of the whole file; empty where no file of its own was written."""
     times: StageTimes
     damage: tuple[DamageEvent, ...]
-    """What was wrong with the source; the same in every run of the same plan."""
+    """What was wrong with the source as far as it was decoded here; the same in every run."""
+    events: tuple[GuardEvent, ...] = ()
+    """What the model did wrong, and what was done about it."""
+    exact: bool = True
+    """Whether the same plan always makes these bytes."""
+    reason: str | None = None
+    """Why it is not exact."""
+    num_messages: int = 0
+    """Lines that FFmpeg wrote to its log meanwhile, where somebody listened."""
+    messages: tuple[str, ...] = ()
+    """The first of them."""
 
 
 def segment_name(index: int) -> str:
@@ -63,6 +90,7 @@ def run_segment(
     *,
     on_frame: OnFrame | None = None,
     open_encoder: Callable[[Path, EncoderSettings], Encoder] = SegmentEncoder,
+    effort: Effort = Effort(),
 ) -> SegmentResult:
     """Make segment `index` of a plan; equal plans give equal bytes.
 
@@ -72,6 +100,7 @@ def run_segment(
         folder: where to write; the file is complete when this returns and absent when it raises.
         on_frame: called in the encode thread after each frame.
         open_encoder: what takes the frames, for results that are not made of segment files.
+        effort: what may be asked of the machine.
 
     Raises:
         DecodeError: the source no longer gives the frames that the plan lists.
@@ -81,8 +110,9 @@ def run_segment(
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()
-    shots = _Shots(_make_runner(plan, segment), segment)
-    reader = (_Source if plan.pictures.source is None else PictureSource)(plan, segment)
+    runner = make_runner(plan, segment, effort)
+    shots = _Shots(runner, segment)
+    reader = (SegmentSource if plan.pictures.source is None else PictureSource)(plan, segment)
     with open_encoder(path, plan.encoder) as encoder:
         num_written = 0
 
@@ -93,43 +123,103 @@ def run_segment(
             if on_frame is not None:
                 on_frame(num_written, clock)
 
-        times = run_stages(
-            reader.frames(),
-            shots.push,
-            shots.finish,
-            write,
-            encoder.close,
-            queue_size=plan.queue_frames,
-            clock=clock,
-        )
+        with _device_failures(plan):
+            times = run_stages(
+                reader.frames(),
+                shots.push,
+                shots.finish,
+                write,
+                encoder.close,
+                queue_size=plan.queue_frames,
+                clock=clock,
+            )
         summary = encoder.close()
     return SegmentResult(
         index=index,
         path=path,
         num_frames=summary.num_frames,
         num_bytes=summary.num_bytes,
+        sha256=sha256_of(path) if path.is_file() else "",
         times=times,
         damage=reader.damage,
+        events=(*_tiled(effort, summary.num_frames), *runner.events),
+        exact=effort.tile_px is None,
+        reason=None if effort.tile_px is None else "memory ran out, so pictures were cut in tiles",
     )
 
 
-def _make_runner(plan: Plan, segment: Segment) -> Runner:
-    """Load the model as the plan says."""
+@contextmanager
+def _device_failures(plan: Plan) -> Iterator[None]:
+    """Say of a device that fails that it does, unless memory ran out, which has its own remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_device_failure(error) and not is_out_of_memory(error):
+            raise DeviceError(
+                f"the device {plan.compute.device} failed: {str(error).splitlines()[0]}",
+                hint="start again, or use --device cpu with --restart",
+            ) from error
+        raise
+
+
+def _tiled(effort: Effort, num_frames: int) -> tuple[GuardEvent, ...]:
+    """The event of tiles, where there are any."""
+    if effort.tile_px is None:
+        return ()
+    action = f"tiles of {effort.tile_px} px"
+    return (GuardEvent("memory", 0, num_frames, action, "the memory did not hold whole pictures"),)
+
+
+def _refuse_other_device(plan: Plan) -> None:
+    """Raise where an equal plan would not give equal bytes."""
+    from vsr.engine.device import device_class, resolve_device
+
+    found = device_class(resolve_device(plan.compute.device))
+    if found != plan.compute.device_class:
+        raise ConfigError(
+            f"the run was planned for another device: {plan.compute.device_class} -> {found}",
+            hint="go on with it on that one, or use --restart to begin anew",
+        )
+
+
+def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runner:
+    """Load the model as the plan says, and have at hand what is tried where it fails."""
     # Here, because a process that only plans and joins never needs torch.
     import torch
 
     from vsr.engine.device import prepare_device
+    from vsr.engine.ladder import Rung
     from vsr.engine.runner import Runner
+    from vsr.engine.tiles import tile_upscaler
     from vsr.models.checkpoint import load_upscaler, resolve_spec
+    from vsr.models.upscaler import ModelSpec, Upscaler
+    from vsr.pipeline.chosen import load_chosen
 
     name = plan.model.file or plan.model.id
+    _refuse_other_device(plan)
     device = torch.device(plan.compute.device)
     prepare_device(device)
-    dtype: torch.dtype = getattr(torch, plan.compute.dtype)
-    model = load_upscaler(name, device=device, dtype=dtype)
+    if effort.threads is not None:
+        torch.set_num_threads(min(torch.get_num_threads(), effort.threads))
+
+    def tiled(model: Upscaler, spec: ModelSpec) -> Upscaler:
+        return model if effort.tile_px is None else tile_upscaler(model, spec, effort.tile_px)
+
+    def load(dtype: torch.dtype = torch.float32) -> Upscaler:
+        return tiled(load_chosen(plan.model, device=device, dtype=dtype), spec)
+
+    def load_other(other: str) -> Upscaler:
+        return tiled(load_upscaler(other, device=device), resolve_spec(other))
+
+    spec = resolve_spec(name)
+    again = Rung(spec, load, "redone in float32")
+    others = [
+        Rung(resolve_spec(other), partial(load_other, other), f"made by {other}", is_other=True)
+        for other in plan.fallbacks
+    ]
     return Runner(
-        model,
-        resolve_spec(name),
+        load(getattr(torch, plan.compute.dtype)),
+        spec,
         device=device,
         layout_in=plan.layout_in,
         color_in=plan.color_in,
@@ -141,47 +231,7 @@ def _make_runner(plan: Plan, segment: Segment) -> Runner:
         source=plan.video,
         curve_in=plan.pictures.curve_in,
         curve_out=plan.pictures.curve_out,
-    )
-
-
-class _Source:
-    """The frames of a segment, each compared with the plan."""
-
-    def __init__(self, plan: Plan, segment: Segment) -> None:
-        self._plan = plan
-        self._segment = segment
-        self.damage: tuple[DamageEvent, ...] = ()
-
-    def frames(self) -> Iterator[Frame]:
-        """Read in the thread that iterates."""
-        plan = self._plan
-        expected = self._segment.timeline.pts()
-        num_read = 0
-        film = Film(
-            plan.source_path,
-            plan.video,
-            threads=plan.decode_threads,
-            interlace=plan.interlace,
-            concealed=plan.concealed,
-        )
-        for frame in film.frames():
-            if plan.parts and num_read == len(expected):
-                break
-            if plan.parts and frame.pts < expected[num_read]:
-                continue
-            if num_read >= len(expected) or frame.pts != expected[num_read]:
-                raise _changed(plan, num_read)
-            num_read += 1
-            yield frame
-        self.damage = film.events
-        if num_read != len(expected):
-            raise _changed(plan, num_read)
-
-
-def _changed(plan: Plan, num_read: int) -> DecodeError:
-    return DecodeError(
-        f"{plan.source_path} gave another frame {num_read} than when the run was planned.",
-        hint="the file has changed since, or cannot be read reliably; start again",
+        rungs=(again, *others),
     )
 
 
@@ -191,16 +241,19 @@ class _Shots:
     def __init__(self, runner: Runner, segment: Segment) -> None:
         self._runner = runner
         self._cuts = frozenset(segment.cuts)
-        self._num_pushed = 0
+        self._lookahead = segment.lookahead
+        self._place = -segment.warmup
+        """Of the next frame, counted from the segment's first own one."""
         runner.start_shot()
 
     def push(self, frame: Frame) -> list[Frame]:
         results: list[Frame] = []
-        if self._num_pushed in self._cuts:
+        if self._place in self._cuts:
             results += self._runner.finish_shot()
             self._runner.start_shot()
-        self._num_pushed += 1
-        return results + self._runner.push(frame)
+        is_warmup = self._place < 0
+        self._place += 1
+        return results + self._runner.push(frame, is_warmup=is_warmup)
 
     def finish(self) -> list[Frame]:
-        return self._runner.finish_shot()
+        return self._runner.finish_shot(self._lookahead)

@@ -1,7 +1,8 @@
 """One film, end to end: refuse early, plan, run, join, check, and only then take the final name.
 
 Everything unfinished lies in a work folder beside the output, and nothing at the output's name
-before it is complete and proven.
+before it is complete and proven. Whatever ends a run, the same command goes on from the segments
+that are finished, to the bytes that an undisturbed run would have written.
 """
 
 from __future__ import annotations
@@ -9,94 +10,43 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from vsr.config import UpscaleConfig
 from vsr.engine.waiting import wait_passively
-from vsr.errors import OutputError
-from vsr.media.damage import DamageEvent
-from vsr.media.inventory import inventory
+from vsr.errors import ConfigError, DecodeError, JobCancelledError, OpenError, VsrError
 from vsr.media.probe import MediaInfo
-from vsr.media.segments import join_segments
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
-from vsr.pipeline.declared import TAG as DECLARED_TAG
-from vsr.pipeline.declared import Declared, write_sidecar
-from vsr.pipeline.output import (
-    WorkFolder,
-    refuse_output,
-    refuse_same_file,
-    reject,
-    sha256_of,
-    take_name,
-)
+from vsr.pipeline.isolate import WorkerPool
+from vsr.pipeline.joining import declare_beside, join
+from vsr.pipeline.journal import Journal
+from vsr.pipeline.output import refuse_output, refuse_same_file, reject, sha256_of, take_name
 from vsr.pipeline.pictures import find_pictures
-from vsr.pipeline.plan import Plan
+from vsr.pipeline.plan import Plan, refuse_changed_source
 from vsr.pipeline.planning import make_plan
-from vsr.pipeline.provenance import provenance_tags
+from vsr.pipeline.reading import SourceHash
+from vsr.pipeline.record import (
+    already_complete,
+    is_kept,
+    make_promise,
+    own_record,
+    record_path,
+    refuse_other_result,
+)
+from vsr.pipeline.request import Request, refuse_changes
+from vsr.pipeline.result import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment
-from vsr.pipeline.stages import StageClock, StageTimes
+from vsr.pipeline.space import refuse_full_disk, refuse_small_disk
+from vsr.pipeline.stages import StageTimes
 from vsr.pipeline.verdict import CheckResult
+from vsr.pipeline.workers import Workers, open_workers
 
-__all__ = ["Progress", "UpscaleResult", "run_segment", "upscale"]
+__all__ = ["OnProgress", "Progress", "UpscaleResult", "run_segment", "upscale"]
 
 logger = logging.getLogger(__name__)
-
-Phase = Literal["scan", "upscale", "join", "check"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    phase: Phase
-    num_done: int = 0
-    """Frames done in this phase."""
-    num_frames: int | None = None
-    """Frames there are; None while nobody knows."""
-    bottleneck: str | None = None
-    """The stage that works longest, while upscaling."""
-
-
-OnProgress = Callable[[Progress], None]
-
-
-class UpscaleResult(BaseModel):
-    """What a run made, for people and scripts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    result: str
-    frames: int
-    width: int
-    height: int
-    model: str
-    scale: int | float
-    device: str
-    seconds: float
-    """From start to final name."""
-    fps: float
-    """Frames a second of the upscale proper: scan, join and check left out."""
-    bottleneck: str
-    """`decode`, `infer` or `encode`."""
-    stages: dict[str, float]
-    """Seconds: each stage's busy time, and the phases."""
-    plan: list[dict[str, Any]]
-    """What became of each stream; of chapters, tags, dispositions and side data; then what was
-    guessed, chosen or lost."""
-    events: list[dict[str, Any]]
-    """What was wrong with the source and what was done about it."""
-    damaged_frames: int = 0
-    """Pictures that were lost, called damaged, or that the decoder complained of."""
-    interlace: dict[str, Any] = {}
-    """What was done to fields, and why."""
-    check: CheckResult
-    digests: dict[str, str]
 
 
 def upscale(
@@ -105,8 +55,9 @@ def upscale(
     config: UpscaleConfig | None = None,
     *,
     progress: OnProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> UpscaleResult:
-    """Enlarge a film.
+    """Enlarge a film, or go on with it where an earlier run was stopped.
 
     Args:
         source: a video file, a folder of numbered pictures, or a pattern such as `a.%05d.dpx`.
@@ -116,226 +67,298 @@ def upscale(
             `container="auto"` the result may get another suffix: see `UpscaleResult.result`.
         config: what is asked for; None takes the defaults.
         progress: called often, from several threads but never from two at once.
+        should_stop: asked often; the run is stopped, and can be gone on with, once it says True.
 
     Returns:
-        What was made and how.
+        What was made and how. Of a film that an earlier run has finished, what was told then.
 
     Raises:
-        ConfigError: what is asked for makes no sense; `output` is `source`.
+        ConfigError: what is asked for makes no sense; `output` is `source`; an unfinished run was
+            begun otherwise.
         MediaError: the source cannot be used.
         ModelError, DeviceError: the model or device cannot be used.
         OutputError: the result cannot be written, or something stands at its name.
         CheckFailedError: the result is not the same film; it is kept as NAME.rejected.EXT.
+        JobCancelledError: `should_stop` said so.
     """
     started = time.perf_counter()
     wait_passively()
     source, output = Path(source), Path(output)
     config = config or UpscaleConfig()
-    tell = progress or (lambda _: None)
     pictures = find_pictures(source, output, config)
     if pictures.is_used:
         from vsr.pipeline.upscale_pictures import upscale_pictures
 
         return upscale_pictures(source, output, config, pictures, progress=progress)
     if choose_container(output, config) == RAW:
-        # Here, because it builds on this module.
+        # Here, because it is of no use to the others.
         from vsr.pipeline.raw import upscale_raw
 
         return upscale_raw(source, output, config, progress=progress)
     refuse_same_file(source, output)
     info = probe_film(source, config)
     settled = settle(output, config, info)
-    output = settled.output
-    refuse_same_file(source, output)
-    refuse_output(output, overwrite=config.overwrite)
-    with WorkFolder(output) as folder:
-        clock = PhaseClock()
-        num_declared = info.video.num_frames
-        plan = make_plan(
-            source,
-            output,
-            config,
+    refuse_same_file(source, settled.output)
+    return _upscale_film(
+        _Job(
+            source=source,
+            output=settled.output,
+            config=config,
             info=info,
-            on_frame=lambda done: tell(Progress("scan", done, num_declared)),
+            note=settled.note,
+            progress=progress or (lambda _: None),
+            should_stop=should_stop or (lambda: False),
+            started=started,
         )
-        if settled.note is not None:
-            plan = plan.model_copy(update={"notes": (settled.note, *plan.notes)})
-        for note in plan.notes:
-            logger.info("%s", note)
-        clock.end("scan")
-        segment = _run(plan, folder, tell)
-        clock.end("upscale")
-        tell(Progress("join", 0, plan.num_frames))
-        joined = _join(plan, info, [segment], folder)
-        clock.end("join")
-        tell(Progress("check", 0, plan.num_frames))
-        # Here, because comparing pictures takes torch, and a bad source is refused without it.
-        from vsr.pipeline.check import check
-
-        proof = check(
-            source,
-            joined,
-            plan=plan,
-            on_frame=lambda done: tell(Progress("check", done, plan.num_frames)),
-        )
-        proof = judge_damage(proof, plan.num_damaged, config.max_damage, plan.num_frames)
-        clock.end("check")
-        if not proof.ok:
-            reject(joined, output, proof)
-        result_sha256 = sha256_of(joined)
-        take_name(joined, output, overwrite=config.overwrite)
-        _declare_beside(plan, output)
-    return report(source, output, plan, info, segment, clock, started, proof, result_sha256)
-
-
-def report(
-    source: Path,
-    output: Path,
-    plan: Plan,
-    info: MediaInfo,
-    segment: SegmentResult,
-    clock: PhaseClock,
-    started: float,
-    proof: CheckResult,
-    result_sha256: str,
-) -> UpscaleResult:
-    """What a run made, from its plan and what was measured."""
-    return UpscaleResult(
-        source=str(source),
-        result=str(output),
-        frames=plan.num_frames,
-        width=plan.encoder.width,
-        height=plan.encoder.height,
-        model=plan.model.id,
-        scale=plan.scale,
-        device=plan.compute.device,
-        seconds=round(time.perf_counter() - started, 3),
-        fps=round(plan.num_frames / max(segment.times.wall_s, 1e-9), 3),
-        bottleneck=segment.times.bottleneck,
-        stages=_stage_seconds(segment.times, clock),
-        plan=[
-            *(action.model_dump() for action in plan.streams.actions),
-            *(item.model_dump() for item in inventory(info, plan.streams, plan.encoder)),
-            *({"note": note} for note in plan.notes),
-        ],
-        events=[_event(event, plan) for event in plan.damage],
-        damaged_frames=plan.num_damaged,
-        interlace=plan.interlace.model_dump(mode="json", exclude={"frames"}),
-        check=proof,
-        digests=_digests(plan, result_sha256),
     )
 
 
-class PhaseClock:
-    """Seconds of each phase, one after the other."""
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One call of `upscale` for a film."""
 
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
+    source: Path
+    output: Path
+    config: UpscaleConfig
+    info: MediaInfo
+    note: str | None
+    """On the name of the result."""
+    progress: OnProgress
+    should_stop: Callable[[], bool]
+    started: float
+    clock: PhaseClock = field(default_factory=PhaseClock)
 
-    def end(self, phase: Phase) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._last
-        self._last = now
+    @cached_property
+    def asked(self) -> Request:
+        """By what the run is known again."""
+        return Request.of(self.source, self.config)
 
-
-def _stage_seconds(times: StageTimes, clock: PhaseClock) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in {**times.busy_s, **clock.seconds}.items()}
-
-
-def _run(plan: Plan, folder: Path, tell: OnProgress) -> SegmentResult:
-    """Run the plan's segment and report what it does."""
-
-    def on_frame(num_done: int, clock: StageClock) -> None:
-        tell(Progress("upscale", num_done, plan.num_frames, clock.times().bottleneck))
-
-    return run_segment(plan, 0, folder, on_frame=on_frame)
-
-
-def _join(plan: Plan, info: MediaInfo, segments: list[SegmentResult], folder: Path) -> Path:
-    """Put the segments and everything else of the source into one file."""
-    joined = folder / f"joined.{plan.container}.part"
-    join_segments(
-        [segment.path for segment in segments],
-        plan.result_pts(),
-        [ticks for part in plan.segments for ticks in part.timeline.durations()],
-        source=plan.source_path,
-        info=_as_shown(info, plan),
-        plan=plan.streams,
-        settings=plan.encoder,
-        output=joined,
-        container=plan.container,
-        stretches=[part.stretch for part in plan.parts],
-        metadata=_provenance(plan),
-    )
-    return joined
+    def tell(self, progress: Progress) -> None:
+        """Report how far the run is, in a phase that can be broken off here."""
+        if self.should_stop():
+            raise JobCancelledError("stopped")
+        self.progress(progress)
 
 
-def _provenance(plan: Plan) -> dict[str, str]:
-    """Tags that say how the result was made, if they are wanted, and what it changed."""
-    tags = provenance_tags(plan) if plan.provenance else {}
-    declared = _declared(plan)
-    if declared != Declared():
-        tags[DECLARED_TAG] = declared.to_tag()
-    return tags
+def _upscale_film(job: _Job) -> UpscaleResult:
+    """Whatever is not done yet."""
+    config, output = job.config, job.output
+    own = own_record(output)
+    journal = Journal(output)
+    if own is not None and not config.restart:
+        if not config.overwrite:
+            refuse_other_result(own, job.asked, job.source, job.info, output)
+        if not _changes(job, own.request):
+            _tidy(job, journal)
+            return already_complete(own)
+    may_replace = config.overwrite or (config.restart and own is not None)
+    if not journal.exists:
+        refuse_output(output, overwrite=may_replace)
+    with journal:
+        if not config.restart and (named := _named_before(job, journal)) is not None:
+            return named
+        refuse_output(output, overwrite=may_replace)
+        return _run(job, journal, may_replace=may_replace)
 
 
-def _declare_beside(plan: Plan, output: Path) -> None:
-    """Write what was changed into a file beside a result whose container cannot hold the tag."""
-    declared = _declared(plan)
-    has_place = plan.container == "mkv" or plan.streams.use_metadata_keys
-    if has_place or declared == Declared():
+def _changes(job: _Job, before: Request) -> list[str]:
+    return before.changes(job.asked, job.source, job.info.video.stream_index)
+
+
+def _tidy(job: _Job, journal: Journal) -> None:
+    """Remove what a run left that was killed after everything was done."""
+    if not journal.exists:
         return
     try:
-        path = write_sidecar(output, declared)
-    except OSError as error:
-        raise OutputError(f"cannot write beside {output}: {error.strerror}") from error
-    logger.info("%s says what was changed on purpose", path.name)
+        with journal:
+            header = journal.header()
+            if header is not None and not _changes(job, header.request):
+                journal.discard()
+    except VsrError as error:
+        # Somebody else is at it, and the result is complete either way.
+        logger.debug("the work folder is left: %s", error)
 
 
-def _declared(plan: Plan) -> Declared:
-    """What the plan declares, with the streams that nobody asked for and the film among several."""
-    left_out = tuple(
-        action.index
-        for action in plan.streams.actions
-        if action.action == "drop" and action.reason == "not asked for"
+def _named_before(job: _Job, journal: Journal) -> UpscaleResult | None:
+    """Finish for a run that was killed after its result had taken its name."""
+    promise = journal.promise()
+    if promise is None or not is_kept(promise, job.output):
+        return None
+    refuse_other_result(promise, job.asked, job.source, job.info, job.output)
+    header = journal.header()
+    if header is not None and (plan := journal.plan(header)) is not None:
+        declare_beside(plan, job.output)
+    journal.finish(record_path(job.output))
+    return already_complete(promise)
+
+
+def _run(job: _Job, journal: Journal, *, may_replace: bool) -> UpscaleResult:
+    with SourceHash(job.source) as whole, open_workers(job.config) as workers:
+        earlier_sha256 = None if job.config.restart else journal.source_sha256()
+        plan = _plan(job, journal, workers)
+        num_resumed = len(journal.done)
+        job.clock.end("scan")
+        _make_segments(job, journal, plan, workers, whole, is_noted=earlier_sha256 is not None)
+        job.clock.end("upscale")
+        if earlier_sha256 is not None:
+            _refuse_other_content(job, earlier_sha256, whole.wait())
+        segments = [journal.done[index] for index in range(len(plan.segments))]
+        job.tell(Progress("join", 0, plan.num_frames))
+        joined = join(plan, job.info, [segment.path for segment in segments], journal.folder)
+        job.clock.end("join")
+        try:
+            proof = _check(job, plan, joined)
+            refuse_changed_source(job.source, plan.source)
+        except DecodeError:
+            journal.discard()
+            raise
+        if not proof.ok:
+            journal.discard()
+            reject(joined, job.output, proof)
+        digests = {"result": sha256_of(joined), **_whole_digest(whole)}
+        result = report(
+            job.source,
+            job.output,
+            plan,
+            job.info,
+            segments,
+            job.clock,
+            job.started,
+            proof,
+            digests,
+            num_resumed,
+        )
+        request = job.asked.planned(plan)
+        journal.give(make_promise(joined, request, result, digests["result"]))
+        take_name(joined, job.output, overwrite=may_replace)
+        declare_beside(plan, job.output)
+        journal.finish(record_path(job.output))
+        return result
+
+
+def _plan(job: _Job, journal: Journal, workers: Workers) -> Plan:
+    """The stored plan, or a new one; either is stored when this returns."""
+    plan = None if job.config.restart else _stored_plan(job, journal)
+    if plan is None:
+        refuse_small_disk(job.source, job.output, job.config, job.info)
+        workers.start()
+        num_declared = job.info.video.num_frames
+        plan = make_plan(
+            job.source,
+            job.output,
+            job.config,
+            info=job.info,
+            on_frame=lambda done: job.tell(Progress("scan", done, num_declared)),
+            pool=workers if isinstance(workers, WorkerPool) else None,
+        )
+        if job.note is not None:
+            plan = plan.model_copy(update={"notes": (job.note, *plan.notes)})
+    else:
+        workers.start()
+    for note in plan.notes:
+        logger.info("%s", note)
+    journal.begin(job.asked.planned(plan), plan, anew=job.config.restart)
+    return plan
+
+
+def _stored_plan(job: _Job, journal: Journal) -> Plan | None:
+    """What an earlier run has planned for the same request; None when there is none."""
+    header = journal.header()
+    if header is None:
+        return None
+    refuse_changes(_changes(job, header.request), job.output)
+    plan = journal.plan(header)
+    if plan is None:
+        return None
+    if plan.source.mtime_ns != job.asked.source.mtime_ns:
+        logger.info("%s has another date, and the same packets as before", job.source)
+    source = job.asked.source.model_copy(update={"packets": plan.source.packets})
+    return plan.model_copy(
+        update={
+            "source_path": job.source.absolute(),
+            "source": source,
+            "queue_frames": job.config.engine.queue_frames,
+        }
     )
-    has_other = any(a.kind == "video" and a.action == "drop" for a in plan.streams.actions)
-    film = plan.video.stream_index if has_other else None
-    return plan.declared.model_copy(update={"left_out": left_out, "video_stream": film})
 
 
-def _as_shown(info: MediaInfo, plan: Plan) -> MediaInfo:
-    """The source as it would be described if its pictures lay as the result's do."""
-    matrix = plan.geometry.display_matrix
-    if info.video.display_matrix == matrix:
-        return info
-    return replace(info, video=replace(info.video, display_matrix=matrix, rotation=0))
+def _make_segments(
+    job: _Job,
+    journal: Journal,
+    plan: Plan,
+    workers: Workers,
+    whole: SourceHash,
+    *,
+    is_noted: bool,
+) -> None:
+    """Run what is not done, and enter each segment as it is finished."""
+    todo = [index for index in range(len(plan.segments)) if index not in journal.done]
+    frames = {index: segment.num_frames for index, segment in journal.done.items()}
+    if journal.done:
+        logger.info("%d of %d segments are done already", len(journal.done), len(plan.segments))
+
+    def refuse_full() -> None:
+        sizes = [segment.num_bytes for segment in journal.done.values()]
+        refuse_full_disk(job.output, sizes, job.info)
+
+    def on_frame(index: int, num_done: int, times: StageTimes) -> None:
+        frames[index] = num_done
+        total = sum(frames.values())
+        job.progress(Progress("upscale", total, plan.num_frames, times.bottleneck))
+
+    def on_done(result: SegmentResult) -> None:
+        journal.add(result)
+        note_source()
+        refuse_full()
+
+    def note_source() -> None:
+        nonlocal is_noted
+        found = whole.found()
+        if found is not None and not is_noted:
+            journal.note_source(found)
+            is_noted = True
+
+    refuse_full()
+    if todo:
+        workers.run(
+            plan,
+            todo,
+            journal.desk(),
+            on_frame=on_frame,
+            on_done=on_done,
+            should_stop=job.should_stop,
+        )
 
 
-def _digests(plan: Plan, result_sha256: str) -> dict[str, str]:
-    digests = {
-        "plan": plan.digest(),
-        "source_head": plan.source.head_sha256,
-        "source_tail": plan.source.tail_sha256,
-        "result": result_sha256,
-    }
-    if plan.model.weights_sha256 is not None:
-        digests["weights"] = plan.model.weights_sha256
-    return digests
+def _check(job: _Job, plan: Plan, joined: Path) -> CheckResult:
+    job.tell(Progress("check", 0, plan.num_frames))
+    # Here, because comparing pictures takes torch, and a bad source is refused without it.
+    from vsr.pipeline.check import check
+
+    proof = check(
+        job.source,
+        joined,
+        plan=plan,
+        on_frame=lambda done: job.tell(Progress("check", done, plan.num_frames)),
+    )
+    proof = judge_damage(proof, plan.num_damaged, job.config.max_damage, plan.num_frames)
+    job.clock.end("check")
+    return proof
 
 
-def _event(event: DamageEvent, plan: Plan) -> dict[str, Any]:
-    """A damage event with its place in seconds."""
-    base = plan.video.time_base
+def _refuse_other_content(job: _Job, before: str, now: str) -> None:
+    """Raise when two runs of one job read different files."""
+    if before != now:
+        raise ConfigError(
+            f"{job.source} is another file than when the run was begun, though its size, head and "
+            f"tail are the same: sha256 {before[:12]} -> {now[:12]}",
+            hint="use --restart to begin anew",
+        )
 
-    def seconds(pts: int | None) -> float | None:
-        return None if pts is None else round(float(pts * base), 3)
 
-    return {
-        "kind": event.kind,
-        "start_s": seconds(event.start_pts),
-        "end_s": seconds(event.end_pts),
-        "count": event.count,
-        "detail": event.detail,
-    }
+def _whole_digest(whole: SourceHash) -> dict[str, str]:
+    try:
+        return {"source": whole.wait()}
+    except OpenError as error:
+        logger.warning("the digest of all of the source is not known: %s", error)
+        return {}

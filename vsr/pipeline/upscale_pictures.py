@@ -39,10 +39,10 @@ from vsr.pipeline.pictures import Pictures, probe_pictures
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import make_plan
 from vsr.pipeline.provenance import provenance_tags
+from vsr.pipeline.result import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.retime import judge_damage
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.stages import StageClock
-from vsr.pipeline.upscale import OnProgress, PhaseClock, Progress, UpscaleResult, report
 from vsr.pipeline.verdict import CheckResult
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def upscale_pictures(
                 _reject(made, target, proof)
             digest = digest_files(made)
             place_pictures(made, target, overwrite=config.overwrite)
-    return report(source, output, plan, info, segment, clock, started, proof, digest)
+    return report(source, output, plan, info, [segment], clock, started, proof, {"result": digest})
 
 
 def _probe(source: Path, config: UpscaleConfig, pictures: Pictures) -> MediaInfo:

@@ -1,0 +1,154 @@
+"""The model of a run: chosen once, written in the plan, loaded as the plan says."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsr.config import UpscaleConfig
+from vsr.errors import CheckpointError, ConfigError
+from vsr.pipeline.geometry import GeometryPlan
+from vsr.pipeline.plan import ComputePlan, ModelPlan
+
+if TYPE_CHECKING:
+    import torch
+
+    from vsr.models.upscaler import ModelSpec, Upscaler
+
+
+def plan_model(
+    config: UpscaleConfig, shape: GeometryPlan, *, stills: bool = False
+) -> tuple[ModelPlan, ComputePlan, tuple[str, ...]]:
+    """Choose network, device and number format; no weights are loaded yet.
+
+    Args:
+        config: what is asked for.
+        shape: of the result.
+        stills: whether single pictures are enlarged.
+
+    Returns:
+        Both, and one sentence on each thing that was chosen.
+
+    Raises:
+        ConfigError: the model invents detail and that was barred, or cannot and it was asked for.
+        ModelError: it cannot be used.
+        DeviceError: the device is not there.
+    """
+    # Here, because a bad source should be refused before torch has been loaded.
+    import torch
+
+    from vsr.engine.device import device_class, resolve_device
+    from vsr.engine.precision import choose_dtype
+    from vsr.models.catalog import default_model, get_spec
+    from vsr.models.checkpoint import file_of, resolve_spec
+
+    name = config.model or default_model(shape.model_scale, stills=stills)
+    spec, parent = resolve_spec(name), None
+    if config.detail is not None:
+        spec, parent = _family(spec, is_file=file_of(name) is not None)
+        name = spec.id
+    _refuse_invention(config, spec)
+    device = resolve_device(config.device)
+    if config.engine.precision == "auto":
+        dtype, reason = choose_dtype(spec, device)
+    else:
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        dtype, reason = wanted[config.engine.precision], "asked for"
+        if spec.weights is None:
+            dtype, reason = torch.float32, "no weights"
+    dtype_name = str(dtype).removeprefix("torch.")
+    model = ModelPlan(
+        id=spec.id,
+        file=file_of(name),
+        scale=spec.scale,
+        chunk=spec.chunk,
+        context=spec.context,
+        warmup=spec.warmup,
+        weights_sha256=_weights_sha256(file_of(name), spec),
+        detail=config.detail,
+        parent=parent,
+        parent_sha256=None if parent is None else _weights_sha256(None, get_spec(parent)),
+        fidelity=config.fidelity,
+        seed=config.seed,
+    )
+    compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
+    notes = [f"Convolutions run in {dtype_name}: {reason}."]
+    if parent is not None:
+        notes.append(
+            f"The weights are {config.detail:g} of {spec.id}, which invents detail, and the rest "
+            f"of {parent}, which does not."
+        )
+    elif spec.invents_detail:
+        notes.append(f"{spec.id} invents detail: what it shows is plausible and need not be true.")
+    if spec.scale != shape.scale:
+        notes.append(
+            f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
+            f"to {plain_scale(shape.scale)} times the source."
+        )
+    return model, compute, tuple(notes)
+
+
+def plain_scale(scale: Fraction) -> int | float:
+    """A scale as people write it."""
+    return scale.numerator if scale.denominator == 1 else round(float(scale), 6)
+
+
+def _family(spec: ModelSpec, *, is_file: bool) -> tuple[ModelSpec, str]:
+    """The model that invents detail, and its parent, of which either may have been named."""
+    from vsr.models.catalog import list_models
+
+    found = [s for s in list_models() if s.parent and spec.id in (s.id, s.parent)]
+    if is_file or not found:
+        known = ", ".join(s.id for s in list_models() if s.parent)
+        raise ConfigError(
+            f"--detail mixes a model with the one that it was trained from, and {spec.id} has none",
+            hint=f"it is for {known}",
+        )
+    child = found[0]
+    assert child.parent is not None
+    return child, child.parent
+
+
+def _refuse_invention(config: UpscaleConfig, spec: ModelSpec) -> None:
+    if not (config.fidelity and spec.invents_detail) or config.detail == 0:
+        return
+    instead = f"use {spec.parent}" if spec.parent else "use a model that was trained to be right"
+    raise ConfigError(
+        f"--fidelity bars {spec.id}, which was trained to invent plausible detail", hint=instead
+    )
+
+
+def _weights_sha256(file: Path | None, spec: ModelSpec) -> str | None:
+    """Of the weight file that will be loaded; None for models without.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    from vsr.models.catalog import weights_path
+
+    path = file or weights_path(spec)
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights of {spec.id} are not installed: there is no {path.name} in {path.parent}",
+            hint="train them with `vsr train`, or name another model",
+        ) from error
+
+
+def load_chosen(model: ModelPlan, *, device: torch.device, dtype: torch.dtype) -> Upscaler:
+    """The model of a plan with its weights, in that number format.
+
+    Raises:
+        ModelError: its weights are gone or changed.
+    """
+    from vsr.models.blend import load_blend
+    from vsr.models.checkpoint import load_upscaler
+
+    if model.parent is None or model.detail is None:
+        return load_upscaler(model.file or model.id, device=device, dtype=dtype)
+    return load_blend(model.parent, model.id, model.detail, device=device, dtype=dtype)
