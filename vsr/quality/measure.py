@@ -1,0 +1,370 @@
+"""Read source and result side by side once, and measure every frame; memory stays flat.
+
+Kept for each frame are a dozen numbers; kept of pictures are the worst, the best and a typical one.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vsr.errors import MediaError, ShapeError
+from vsr.frame import Frame
+from vsr.models.flow import warp
+from vsr.quality.colors import ColorDrift
+from vsr.quality.consistency import (
+    CODES,
+    Blockiness,
+    Clipping,
+    Detail,
+    Fidelity,
+    Overshoot,
+    Pair,
+    Seams,
+    Sharpness,
+    Standstill,
+)
+from vsr.quality.findings import find
+from vsr.quality.metrics import psnr_db, ssim
+from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
+from vsr.quality.temporal import motion
+from vsr.quality.views import Picture, Viewer
+
+_FLOW_PX = 320
+"""Most columns of the pictures in which motion is looked for."""
+_FLOW_MIN_PX = 16
+_STILL_PX = 1280
+_JPEG_QUALITY = 88
+
+
+class ShotFinder(Protocol):
+    """Says where shots begin; see `pipeline.shots.CutDetector`."""
+
+    def push_frame(self, frame: Frame) -> None:
+        """Take the next frame."""
+
+    def finish(self) -> tuple[int, ...]:
+        """First frames of all shots but the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """Frames in order, and how to look at them."""
+
+    frames: Iterable[Frame]
+    viewer: Viewer
+    time_base: Fraction
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was found in a pair of films."""
+
+    summary: Summary
+    frames: tuple[FrameScore, ...]
+    shots: tuple[Shot, ...]
+    findings: tuple[Finding, ...]
+    stills: tuple[Still, ...]
+    detail_map: tuple[tuple[float, ...], ...]
+    worst_map: tuple[tuple[float, ...], ...]
+    seconds: float
+
+
+def measure(
+    source: Film,
+    result: Film,
+    finder: ShotFinder,
+    *,
+    reference: Film | None = None,
+    sources: Sequence[int] | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> Measured:
+    """Measure a whole film.
+
+    Args:
+        source: the film as it was.
+        result: the film enlarged, shown the same way round.
+        finder: of shots, fresh; it is given the result.
+        reference: the ground truth, of the size of the result.
+        sources: rank of the source's frame that each frame of the result shows, never falling; None
+            where each shows its own.
+        on_frame: called with the number of frames done.
+
+    Raises:
+        MediaError: a film cannot be read, or the result has no frames.
+        ShapeError: the reference has another size.
+    """
+    started = time.perf_counter()
+    meter = _Meter(source.viewer, result.viewer, result.time_base)
+    truth = None if reference is None else iter(reference.frames)
+    for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
+        finder.push_frame(new)
+        against: Picture | None = None
+        if truth is not None and reference is not None:
+            shown = next(truth, None)
+            against = None if shown is None else reference.viewer.view(shown).luma_HW
+        meter.add(rank, old, new, against)
+        if on_frame is not None:
+            on_frame(rank + 1)
+    if not meter.scores:
+        raise MediaError("The result has no frame to measure.")
+    return meter.close(finder.finish(), time.perf_counter() - started)
+
+
+def _pairs(
+    source: Iterable[Frame], result: Iterable[Frame], sources: Sequence[int] | None
+) -> Iterator[tuple[Frame, Frame]]:
+    """Frames of the source with those of the result; ends with the shorter."""
+    old, at = iter(source), -1
+    held: Frame | None = None
+    for rank, new in enumerate(result):
+        wanted = rank if sources is None else sources[min(rank, len(sources) - 1)]
+        while at < wanted:
+            held = next(old, None)
+            if held is None:
+                return
+            at += 1
+        assert held is not None
+        yield held, new
+
+
+@dataclass
+class _Meter:
+    """All measures, frame by frame."""
+
+    old_viewer: Viewer
+    new_viewer: Viewer
+    time_base: Fraction
+    scores: list[FrameScore] = field(default_factory=list)
+    colors: list[NDArray[np.float64]] = field(default_factory=list)
+    """Mean RGB of source and result of each frame, (2, 3)."""
+
+    def __post_init__(self) -> None:
+        self.fidelity, self.detail, self.sharpness = Fidelity(), Detail(), Sharpness()
+        self.overshoot, self.clipping = Overshoot(), Clipping()
+        self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
+        self.drift = ColorDrift()
+        self.flicker = _Shimmer()
+        self.album = _Album(self.old_viewer, self.new_viewer)
+
+    def add(self, rank: int, old: Frame, new: Frame, truth: Picture | None) -> None:
+        pair = Pair.of(self.old_viewer.view(old), self.new_viewer.view(new))
+        for each in (
+            self.fidelity,
+            self.detail,
+            self.sharpness,
+            self.overshoot,
+            self.clipping,
+            self.still,
+            self.seams,
+            self.blocks,
+            self.drift,
+            self.flicker,
+        ):
+            each.update(pair)
+        self.colors.append(self.drift.means)
+        red, green, blue = (float(v) for v in self.drift.codes)
+        scores = (None, None) if truth is None else _against(pair.result.luma_HW, truth)
+        score = FrameScore(
+            frame=rank,
+            time_s=round(float(new.pts * self.time_base), 6),
+            psnr_db=self.fidelity.psnr_db,
+            ssim=_known(self.fidelity.ssim),
+            flicker_codes=_known(self.flicker.codes),
+            detail_codes=self.detail.codes,
+            sharpness=_known(self.sharpness.ratio),
+            overshoot_codes=self.overshoot.codes,
+            clipped_share=self.clipping.share,
+            red_codes=red,
+            green_codes=green,
+            blue_codes=blue,
+            frozen=self.still.is_frozen,
+            black=self.still.is_black,
+            reference_psnr_db=scores[0],
+            reference_ssim=scores[1],
+        )
+        self.scores.append(score)
+        self.album.offer(score, old, new)
+
+    def close(self, cuts: tuple[int, ...], seconds: float) -> Measured:
+        # What changes at a cut is no flicker.
+        first = {0, *cuts}
+        frames = tuple(
+            f.model_copy(update={"flicker_codes": None}) if f.frame in first else f
+            for f in self.scores
+        )
+        starts = sorted(cut for cut in first if cut < len(frames))
+        ends = [*starts[1:], len(frames)]
+        shots = tuple(
+            _shot(number, frames[a:b], np.mean(self.colors[a:b], axis=0))
+            for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
+        )
+        blockiness = _known(self.blocks.compute())
+        frozen, black = self.still.compute()
+        summary = Summary(
+            psnr_db=_known(self.fidelity.compute()[0]),
+            ssim=_known(self.fidelity.compute()[1]),
+            flicker_codes=_mean(f.flicker_codes for f in frames),
+            detail_codes=_known(self.detail.compute()),
+            sharpness=_known(self.sharpness.compute()),
+            overshoot_codes=_known(self.overshoot.compute()),
+            clipped_share=_known(self.clipping.compute()),
+            blockiness=blockiness,
+            delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
+            num_frozen=frozen,
+            num_black=black,
+            reference_psnr_db=_mean(f.reference_psnr_db for f in frames),
+            reference_ssim=_mean(f.reference_ssim for f in frames),
+        )
+        return Measured(
+            summary=summary,
+            frames=frames,
+            shots=shots,
+            findings=tuple(find(frames, shots, self.seams.compute(), blockiness)),
+            stills=self.album.stills(),
+            detail_map=_rows(self.detail.map_codes()),
+            worst_map=_rows(self.fidelity.worst_map),
+            seconds=round(seconds, 3),
+        )
+
+
+class _Shimmer:
+    """Change of the error along the source's motion, in codes; `temporal.Flicker` frame by frame.
+
+    In pictures of at most `_FLOW_PX` columns, at the source's own scale or below.
+    """
+
+    def __init__(self) -> None:
+        self._before: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.codes = math.nan
+
+    def update(self, pair: Pair) -> None:
+        height, width = pair.source.luma_HW.shape
+        factor = min(1.0, _FLOW_PX / width)
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        self.codes = math.nan
+        if min(size) < _FLOW_MIN_PX:
+            return
+        source, error = (
+            torch.from_numpy(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA))[None]
+            for picture in (pair.source.luma_HW, pair.error)
+        )
+        if self._before is not None:
+            flow_2HW, seen_1HW = motion(source, self._before[0])
+            carried = warp(self._before[1][None], flow_2HW[None])[0]
+            change = (error - carried).abs() * seen_1HW
+            self.codes = CODES * float(change.sum() / seen_1HW.sum().clamp(min=1))
+        self._before = source, error
+
+
+class _Album:
+    """The worst, the best and a typical frame seen so far."""
+
+    def __init__(self, old_viewer: Viewer, new_viewer: Viewer) -> None:
+        self._viewers = old_viewer, new_viewer
+        self._held: dict[str, tuple[float, FrameScore, bytes, bytes]] = {}
+        self._sum = 0.0
+
+    def offer(self, score: FrameScore, old: Frame, new: Frame) -> None:
+        self._sum += score.psnr_db
+        usual = self._sum / (score.frame + 1)
+        costs = {
+            "worst": score.psnr_db,
+            "typical": abs(score.psnr_db - usual),
+            "best": -score.psnr_db,
+        }
+        taken = [
+            k for k, cost in costs.items() if k not in self._held or cost < self._held[k][0] - 0.05
+        ]
+        if not taken:
+            return
+        pictures = self._jpegs(old, new)
+        for title in taken:
+            self._held[title] = (costs[title], score, *pictures)
+
+    def _jpegs(self, old: Frame, new: Frame) -> tuple[bytes, bytes]:
+        after = self._viewers[1].rgb(new)
+        before = self._viewers[0].rgb(old)
+        height, width = after.shape[:2]
+        factor = min(1.0, _STILL_PX / width)
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        return _jpeg(before, size), _jpeg(after, size)
+
+    def stills(self) -> tuple[Still, ...]:
+        return tuple(
+            Still(
+                title=title,
+                frame=score.frame,
+                time_s=score.time_s,
+                psnr_db=score.psnr_db,
+                before_jpeg=base64.b64encode(before).decode("ascii"),
+                after_jpeg=base64.b64encode(after).decode("ascii"),
+            )
+            for title, (_, score, before, after) in self._held.items()
+        )
+
+
+def _jpeg(rgb_HW3: NDArray[np.uint8], size: tuple[int, int]) -> bytes:
+    is_smaller = size[0] < rgb_HW3.shape[1]
+    kind = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
+    resized = cv2.resize(rgb_HW3, size, interpolation=kind)
+    bgr = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert done, "a picture of 8 bits can be compressed"
+    return bytes(data)
+
+
+def _against(result: Picture, truth: Picture) -> tuple[float, float]:
+    if result.shape != truth.shape:
+        raise ShapeError(
+            f"the reference is {truth.shape[1]}x{truth.shape[0]}, the result "
+            f"{result.shape[1]}x{result.shape[0]}: they must be of one size"
+        )
+    one, two = (torch.from_numpy(p).clamp(0, 1)[None, None] for p in (result, truth))
+    return float(psnr_db(one, two)[0]), float(ssim(one, two)[0])
+
+
+def _shot(number: int, frames: Sequence[FrameScore], colors: NDArray[np.float64]) -> Shot:
+    drift = ColorDrift()
+    drift.add(colors)
+    difference, codes = drift.compute()
+    start, last = frames[0].time_s, frames[-1].time_s
+    step = (last - start) / (len(frames) - 1) if len(frames) > 1 else 0.0
+    return Shot(
+        number=number,
+        first_frame=frames[0].frame,
+        num_frames=len(frames),
+        start_s=start,
+        end_s=round(last + step, 6),
+        psnr_db=float(np.mean([f.psnr_db for f in frames])),
+        delta_e=_known(difference),
+        codes_rgb=codes,
+        sharpness=_mean(f.sharpness for f in frames),
+        flicker_codes=_mean(f.flicker_codes for f in frames),
+        detail_codes=float(np.mean([f.detail_codes for f in frames])),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _rows(picture: Any) -> tuple[tuple[float, ...], ...]:
+    if picture is None:
+        return ()
+    return tuple(tuple(round(float(value), 3) for value in row) for row in picture)
