@@ -221,6 +221,13 @@ def _chapters(count: int, seconds: float) -> list[Chapter]:
     ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `tests/faults`, whose own conftest is read too late for that."""
+    parser.addoption(
+        "--write-faults", action="store_true", help="with -m faults: write tests/faults/README.md"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_arrive() -> None:
     """A shell's background jobs ignore SIGINT, and a test that interrupts itself would hang."""

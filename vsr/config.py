@@ -31,6 +31,8 @@ _SIZE = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 _SIZE_KEYS = ("scale", "height", "size")
 """Each says how large the result is; the strongest source of wishes that gives one decides."""
 _BARE_WORD = re.compile(r"[\w./~][\w./:+~-]*")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+"""How the name of a weight file ends; any other name of a model is an id, or has a slash in it."""
 _SCALE_IN_ID = re.compile(r"-x(\d+)(?:-|$)")
 
 
@@ -52,6 +54,11 @@ class EngineConfig(FrozenConfig):
     """`auto` takes the fastest type that costs no visible quality, and writes it in the plan."""
     queue_frames: int = Field(default=8, ge=1, le=256)
     """Frames that may wait between two stages; memory grows with it."""
+    segment_frames: int = Field(default=480, ge=1, le=1_000_000)
+    """About the most frames that are encoded in one go and lost with a crash. At each border the
+    encoder starts anew and, inside a shot, the model too, after some frames of warm-up."""
+    isolate: bool = True
+    """Work in processes of their own, so that a crash of decoder or driver costs one segment."""
 
 
 class UpscaleConfig(FrozenConfig):
@@ -88,6 +95,10 @@ class UpscaleConfig(FrozenConfig):
     result is rejected. Without a limit, damage is reported and nothing else."""
     model: str | None = None
     """An id of the catalogue or a weight file; None: the catalogue's default for the scale."""
+    detail: float | None = Field(default=None, ge=0, le=1)
+    """How much detail a model with a parent may invent: 0 is its parent, 1 the model itself."""
+    fidelity: bool = False
+    """Refuse models that invent detail."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
     container: ContainerName | None = None
@@ -121,6 +132,11 @@ class UpscaleConfig(FrozenConfig):
     """For models that draw random numbers; equal seeds give equal pictures."""
     overwrite: bool = False
     """Replace a file that stands at the output name."""
+    workers: int = Field(default=1, ge=0, le=256)
+    """Segments made at a time, each with its own model in memory; 0: one for every four cores. The
+    result is the same."""
+    restart: bool = False
+    """Forget what an unfinished run has done, or make a finished result of ours anew."""
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="before")
@@ -327,7 +343,7 @@ def find_preset(name: str) -> Path:
 
 def _scale_of(model: object) -> int | None:
     """Scale in an id such as `flowprop-s-x4-bi`; None for files and other names."""
-    if not isinstance(model, str) or "/" in model or model.endswith(".safetensors"):
+    if not isinstance(model, str) or "/" in model or model.endswith(WEIGHT_SUFFIXES):
         return None
     found = _SCALE_IN_ID.search(model)
     return int(found[1]) if found else None

@@ -245,7 +245,7 @@ def test_a_name_with_a_leading_dash(film: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["-x y.mkv"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["-x y.mkv"]
 
 
 def test_probe_tells_what_is_there_and_what_would_become_of_it(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vsr.cli.console import is_interactive, print_json, print_line
+from vsr.cli.console import print_json, print_line, progress_counter
 
 if TYPE_CHECKING:
     from vsr.pipeline.verdict import CheckResult
@@ -18,8 +16,8 @@ EXIT_NOT_THE_SAME = 1
 
 
 @click.command("check", short_help="Prove that a result is the same film, only larger.")
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
-@click.argument("result", metavar="RESULT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False, path_type=Path))
+@click.argument("result", metavar="RESULT", type=click.Path(readable=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(source: Path, result: Path, as_json: bool) -> None:
     """Compare RESULT with SOURCE in everything but size: pictures, times, sound, tags and more.
@@ -29,7 +27,7 @@ def command(source: Path, result: Path, as_json: bool) -> None:
     """
     from vsr.pipeline.check import check
 
-    with _progress() as on_frame:
+    with progress_counter("check") as on_frame:
         found = check(source, result, on_frame=on_frame)
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -59,19 +57,3 @@ def _lines(found: CheckResult) -> list[str]:
         else f"not the same film: {num_failed} of {len(found.rows)} rows failed"
     )
     return lines
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None] | None]:
-    """A counter of frames on a terminal, nothing elsewhere."""
-    if not is_interactive():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(desc="check", unit=" frames", leave=False) as bar:
-
-        def draw(num_done: int) -> None:
-            bar.update(num_done - bar.n)
-
-        yield draw

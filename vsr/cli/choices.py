@@ -37,6 +37,13 @@ _OPTIONS = (
         type=click.Choice(["keep", "bake"]),
         help="Leave a turn to the player, or turn the pictures.  [default: keep]",
     ),
+    click.option(
+        "--detail",
+        type=float,
+        metavar="0..1",
+        help="How much a model that invents detail may: 0 is the one it was trained from.",
+    ),
+    click.option("--fidelity", is_flag=True, help="Refuse models that invent detail."),
     click.option("--start", metavar="TIME", help="Where to begin: seconds or [HH:]MM:SS.mmm."),
     click.option("--duration", metavar="TIME", help="How much to take."),
     click.option("--sample", metavar="3x10s", help="So many stretches, spread over the film."),
@@ -85,7 +92,7 @@ def resolve(preset: str | None, sets: Sequence[str], flags: dict[str, Any]) -> U
 
         given["encoder_options"] = dict(parse_option(text) for text in options)
     # A flag that is absent must not overrule a preset.
-    for name in ("same_codec", "strict", "overwrite"):
+    for name in ("same_codec", "strict", "overwrite", "restart", "fidelity"):
         given[name] = given.get(name) or None
     if given.pop("no_provenance", False):
         given["provenance"] = False

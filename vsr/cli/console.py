@@ -10,6 +10,8 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -115,6 +117,22 @@ def add_verbosity_options(command: AnyCommand) -> AnyCommand:
         for child in command.commands.values():
             add_verbosity_options(child)
     return command
+
+
+@contextmanager
+def progress_counter(what: str) -> Iterator[Callable[[int], None] | None]:
+    """A counter of frames on a terminal, nothing elsewhere."""
+    if not is_interactive():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=" frames", leave=False) as bar:
+
+        def draw(num_done: int) -> None:
+            bar.update(num_done - bar.n)
+
+        yield draw
 
 
 def _louder(context: click.Context, _param: click.Parameter, count: int) -> None:

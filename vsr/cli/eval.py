@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--degradation",
-    type=click.Choice(["bi"]),
+    type=click.Choice(["bi", "bd", "bd-corner", "mixed", "archive"]),
     default="bi",
     show_default=True,
-    help="How small pictures are made: bi is MATLAB's bicubic, rounded to 8 bits.",
+    help="How small pictures are made: bi is MATLAB's bicubic; bd blurs and takes the middle of "
+    "each block, bd-corner its corner; mixed adds noise and codecs, archive the damage "
+    "of old film and tape.",
 )
 @click.option("--scale", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--channel", type=click.Choice(["y", "rgb"]), default="y", show_default=True)
@@ -161,8 +164,8 @@ def _table(result: Evaluation) -> str:
         f"{'clips' if protocol.kind == 'video' else 'stills'}, every {protocol.every} frame(s), "
         f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
         "",
-        _line(["model", "PSNR dB", "SSIM", *shown, "ms/frame", "GMAC", "params"]),
-        _line(["---", *["---:"] * (5 + len(shown))]),
+        _line(["model", "PSNR dB", "SSIM", "flicker", *shown, "ms/frame", "GMAC", "params"]),
+        _line(["---", *["---:"] * (6 + len(shown))]),
     ]
     lines += [
         _line(
@@ -170,6 +173,7 @@ def _table(result: Evaluation) -> str:
                 row.model,
                 f"{row.psnr:.2f}",
                 f"{row.ssim:.4f}",
+                "" if math.isnan(row.flicker) else f"{row.flicker:.3f}",
                 *(f"{row.clips[name].psnr:.2f}" for name in shown),
                 f"{row.ms_per_frame:.1f}",
                 f"{row.gmac:.2f}",

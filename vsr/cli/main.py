@@ -1,7 +1,8 @@
 """The `vsr` command: finds the subcommand; what goes wrong becomes a sentence and a code.
 
 Exit codes: 0 done; 1 the result failed its check; 2 usage or configuration; 3 the input; 4 the
-model; 5 the device; 6 output or disk; 130 and 143 interrupted; 70 our own bug.
+model; 5 the device; 6 output or disk; 7 some of several failed; 129, 130 and 143 interrupted; 70
+our own bug.
 """
 
 from __future__ import annotations
@@ -14,30 +15,32 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 import vsr
 from vsr.cli.console import add_verbosity_options, configure_logging, print_line
-from vsr.errors import VsrError
+from vsr.cli.stopping import STOPPER, Stopped, exit_code
+from vsr.errors import DeviceMemoryError, JobCancelledError, VsrError
 
 COMMANDS = {
     "upscale": "Make a video larger: the same film, with detail recovered.",
+    "image": "Make a still, or a folder of stills, larger.",
     "probe": "Say what a file holds.",
     "check": "Prove that a result is the same film as its source, only larger.",
+    "report": "Show on one page how good a result is, and where to look.",
     "models": "List the networks and say what is known of them.",
     "train": "Train a network from a configuration file.",
     "eval": "Score networks by the published protocols.",
+    "bench": "Measure rates, efficiency and memory on this machine.",
 }
 """Subcommand: what it does, as `vsr --help` says it. `vsr.cli.NAME` exports `command`."""
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
 EXIT_OUR_BUG = 70
 
@@ -76,8 +79,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (BrokenPipeError, EOFError) as error:
-            # click turns these into exit code 1 and into an interruption.
+        except (BrokenPipeError, EOFError, KeyboardInterrupt) as error:
+            # click turns these into exit code 1 and into an interruption, and prints.
             raise _PastClickError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -120,39 +123,62 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(args=given, prog_name="vsr", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted", EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _stopped(error)
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except JobCancelledError as error:
+        number = STOPPER.number
+        return _complain(str(error), error.exit_code if number is None else exit_code(number))
     except VsrError as error:
         if error.exit_code == EXIT_OUR_BUG:
             return _crash(error, given)
         return _complain(str(error), error.exit_code)
     except _PastClickError as error:
         cause = error.__cause__
+        if isinstance(cause, KeyboardInterrupt):
+            return _stopped(cause)
         if isinstance(cause, BrokenPipeError):
             # Whoever read our output has seen enough; the last flush at exit must not complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_BROKEN_PIPE
         return _crash(cause if isinstance(cause, Exception) else error, given)
     except Exception as error:  # noqa: BLE001 - the last resort: recorded in full, never hidden
+        if _is_out_of_memory(error):
+            return _complain(
+                f"there is not enough memory ({error}); close other programs, or raise the limit",
+                DeviceMemoryError.exit_code,
+            )
         return _crash(error, given)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, also where that shows first: when a library is to be loaded."""
+    from vsr.engine.memory import is_out_of_memory
+
+    return is_out_of_memory(error) or (
+        isinstance(error, ImportError) and "failed to map segment" in str(error)
+    )
 
 
 def main() -> NoReturn:
     """Entry point of the `vsr` program."""
-    signal.signal(signal.SIGTERM, _terminate)
+    STOPPER.listen()
     sys.exit(run())
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind as for any exception, so that half-written files are removed on the way."""
-    raise SystemExit(EXIT_TERMINATED)
+def _stopped(error: BaseException) -> int:
+    """Say that the user's wish was heard, and what is kept."""
+    number = error.number if isinstance(error, Stopped) else signal.SIGINT
+    said = "; ".join(("interrupted", *getattr(error, "__notes__", ())))
+    return _complain(said, exit_code(number))
 
 
 def _complain(message: str, code: int) -> int:
-    print_line(f"vsr: {' '.join(message.split())}", err=True)
+    # A terminal that was closed cannot be told anything, and the code still counts.
+    with suppress(OSError):
+        print_line(f"vsr: {' '.join(message.split())}", err=True)
     return code
 
 

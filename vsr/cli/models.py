@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsr.cli.console import print_json
+from vsr.cli.console import is_interactive, print_json, print_line, say
 
 if TYPE_CHECKING:
+    from vsr.models.card import Card
     from vsr.models.upscaler import ModelSpec
 
 
 @click.group("models")
 def command() -> None:
-    """List the networks and say what is known of them."""
+    """List the networks, say what is known of them, and add others."""
 
 
 @command.command("list")
@@ -22,8 +25,11 @@ def command() -> None:
 def list_command(as_json: bool) -> None:
     """One line per model."""
     from vsr.models.catalog import list_models
+    from vsr.models.checkpoint import card_of
+    from vsr.models.store import list_added
 
-    rows = [describe(spec) for spec in list_models()]
+    rows = [describe(spec, card_of(spec)) for spec in list_models()]
+    rows += [row for row in map(_describe_added, list_added()) if row is not None]
     if as_json:
         print_json(rows)
         return
@@ -36,17 +42,19 @@ def list_command(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("model_id", metavar="ID")
+@click.argument("model_id", metavar="ID|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def show_command(model_id: str, as_json: bool) -> None:
-    """Everything known of one model."""
-    from vsr.models.catalog import get_spec
-    from vsr.models.checkpoint import card_of
+    """Everything known of one model, or of a weight file."""
+    from vsr.models.catalog import is_shipped
+    from vsr.models.checkpoint import card_of, card_of_file, file_of, resolve_spec
 
-    spec = get_spec(model_id)
-    card = card_of(spec)
+    spec, file = resolve_spec(model_id), file_of(model_id)
+    card = card_of(spec) if file is None else card_of_file(file)
     facts = {
-        **describe(spec),
+        **describe(spec, card),
+        "shipped": file is None and is_shipped(spec),
+        "origin": card.origin if card else "",
         "paper": spec.paper,
         "causal": spec.causal,
         "chunk": spec.chunk,
@@ -65,17 +73,130 @@ def show_command(model_id: str, as_json: bool) -> None:
             name = ""
 
 
-def describe(spec: ModelSpec) -> dict[str, Any]:
+@command.command("add")
+@click.argument("source", metavar="FILE|URL")
+@click.option("--sha256", metavar="HEX", help="What the file must hash to.")
+@click.option("--id", "model_id", metavar="ID", help="What to call it.  [default: by its name]")
+@click.option("--licence", metavar="SPDX", help="Of the weights.  [default: NOASSERTION]")
+@click.option("--offline", is_flag=True, envvar="VSR_OFFLINE", help="Never use the network.")
+def add_command(
+    source: str, sha256: str | None, model_id: str | None, licence: str | None, offline: bool
+) -> None:
+    """Take weights of your own, or somebody else's, among the models."""
+    from vsr.models.adding import add_model, is_address
+
+    if is_address(source) and sha256 is None and not offline:
+        say("vsr: without --sha256 nothing proves that the right file arrives")
+    with _bar() as bar:
+        card = add_model(
+            source,
+            sha256=sha256,
+            model_id=model_id,
+            licence=licence,
+            offline=offline,
+            progress=bar,
+        )
+    print_line(f"{card.id}: {_count(card.num_params)} parameters, {card.licence}, {card.sha256}")
+
+
+@command.command("fetch")
+@click.argument("model_ids", metavar="[ID]...", nargs=-1)
+@click.option("--offline", is_flag=True, envvar="VSR_OFFLINE", help="Never use the network.")
+def fetch_command(model_ids: tuple[str, ...], offline: bool) -> None:
+    """Get the files of added models again that are gone or damaged; of all if none is named."""
+    from vsr.models.adding import fetch_model
+    from vsr.models.store import list_added
+
+    for model_id in model_ids or list_added():
+        with _bar() as bar:
+            was_got = fetch_model(model_id, offline=offline, progress=bar)
+        print_line(f"{model_id}: {'fetched' if was_got else 'is here'}")
+
+
+@command.command("verify")
+@click.argument("model_ids", metavar="[ID]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def verify_command(model_ids: tuple[str, ...], as_json: bool) -> int:
+    """Compare weight files with their cards; all that are here if none is named."""
+    from vsr.errors import ModelError
+    from vsr.models.catalog import list_models, weights_path
+    from vsr.models.store import list_added
+
+    shipped = [spec.id for spec in list_models() if (p := weights_path(spec)) and p.is_file()]
+    rows = []
+    for model_id in model_ids or (*shipped, *list_added()):
+        try:
+            _verify(model_id)
+            rows.append({"id": model_id, "ok": True, "error": None})
+        except ModelError as error:
+            rows.append({"id": model_id, "ok": False, "error": str(error)})
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            print_line(f"{row['id']}: {'ok' if row['ok'] else row['error']}")
+    return 0 if all(row["ok"] for row in rows) else ModelError.exit_code
+
+
+@command.command("remove")
+@click.argument("model_ids", metavar="ID...", nargs=-1, required=True)
+def remove_command(model_ids: tuple[str, ...]) -> None:
+    """Forget added models and delete their files; what is shipped stays."""
+    from vsr.models.store import remove_added
+
+    for model_id in model_ids:
+        remove_added(model_id)
+        print_line(f"{model_id}: removed")
+
+
+def _verify(model_id: str) -> None:
+    """Raise unless a model's file is the one its card describes, or it needs none."""
+    from vsr.models.catalog import get_spec, weights_path
+    from vsr.models.store import added_file, verify_file
+
+    path = added_file(model_id) or weights_path(get_spec(model_id))
+    if path is not None:
+        verify_file(path)
+
+
+def _describe_added(model_id: str) -> dict[str, Any] | None:
+    """A row of the list; None, with a warning, for a model that cannot be used."""
+    from vsr.errors import ModelError
+    from vsr.models.checkpoint import resolve_spec
+    from vsr.models.store import added_card
+
+    try:
+        row = describe(resolve_spec(model_id), added_card(model_id))
+    except ModelError as error:
+        say(f"vsr: warning: {error}")
+        return None
+    return {**row, "shipped": False}
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """A bar for a download, on a terminal."""
+    if not is_interactive():
+        yield None
+        return
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, leave=False)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def describe(spec: ModelSpec, card: Card | None) -> dict[str, Any]:
     """What `vsr models list --json` says of a model.
 
     `params`, `gmac_180p` (10^9 multiply-adds per frame of 320x180) and `psnr` (dB by test set) come
-    from the card of the shipped weights; they are null and empty where there is none. A model
+    from the card of the weights; they are null and empty where there is none. A model
     without weights has 0 parameters and the project's own licence.
     """
     from vsr.models.catalog import is_shipped
-    from vsr.models.checkpoint import card_of
 
-    card = card_of(spec)
     needs_weights = spec.weights is not None
     return {
         "id": spec.id,
@@ -99,7 +220,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "-" if row["gmac_180p"] is None else f"{row['gmac_180p']:.1f}",
         row["licence"] or "-",
         ", ".join(f"{value:.2f} {name}" for name, value in row["psnr"].items()) or "-",
-        "" if row["shipped"] else "weights not installed",
+        "" if row["shipped"] else "added" if row["sha256"] else "weights not installed",
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("probe", short_help="Say what a file holds.")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=click.Path(readable=False, path_type=Path))
 @click.option(
     "--for",
     "output",

@@ -81,6 +81,7 @@ def command(
     from vsr.engine.device import resolve_device
     from vsr.training.export import export
     from vsr.training.loop import Trainer, run
+    from vsr.training.validation import Checks, Validation, hold_out
 
     where = resolve_device(device)
     if threads is not None:
@@ -88,6 +89,10 @@ def command(
     # A young network's activations reach numbers so small that a CPU slows down on them.
     torch.set_flush_denormal(True)
     frames = _open_store(data, store)
+    share, checks = settings.validation.share, None
+    if share:
+        frames, held = hold_out(frames, share)
+        checks = Checks(Validation(held, settings.data.scale, settings.data.degradation), settings)
     trainer = Trainer(settings, frames, folder, where)
     if resume:
         trainer.resume()
@@ -95,16 +100,24 @@ def command(
         f"{settings.model.id} on {where}: {len(frames.videos)} clips and "
         f"{len(frames.photos)} pictures, into {folder}"
     )
+    if checks is not None:
+        say(checks.before(trainer.ema.module))
     with _Stop() as stop, _progress() as show:
 
         def after_step(progress: Progress) -> None:
             show(progress)
             stop.check(progress)
+            told = None if checks is None else checks.early(progress, trainer.ema.module)
+            if told is not None:
+                say(told)
 
         network = run(trainer, progress=after_step)
+    if checks is not None:
+        say(checks.after(network))
     result = export(network, trainer, frames)
     if as_json:
-        print_json(result.describe())
+        scores = {} if checks is None else {"validation": checks.scores}
+        print_json(result.describe() | scores)
     else:
         click.echo(
             f"{result.weights}: {result.steps} steps, {result.minutes:.1f} minutes, "

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import click
 
 from vsr.cli.choices import is_stdout, preview_lines, resolve, result_options
 from vsr.cli.console import is_interactive, print_json, print_line, verbosity
+from vsr.cli.report import refuse_report, report_run
+from vsr.cli.stopping import STOPPER
 from vsr.errors import ConfigError, OutputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ PERCENT_PER_LINE = 10
 
 
 @click.command("upscale", short_help="Make a video larger.")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=click.Path(readable=False, path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(readable=False, path_type=Path))
 @click.option("--scale", type=float, help="Enlarge so many times, from 1.  [default: 4]")
 @click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
 @click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
@@ -52,9 +54,22 @@ PERCENT_PER_LINE = 10
 )
 @result_options
 @click.option("--dry-run", is_flag=True, help="Read IN, say what would be done, and do nothing.")
+@click.option("--workers", type=int, help="Pieces made at a time; 0: by cores.  [default: 1]")
+@click.option("--restart", is_flag=True, help="Begin anew where an earlier run left something.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-@click.option("--json-file", type=click.Path(path_type=Path), help="Write that document to a file.")
+@click.option(
+    "--json-file",
+    type=click.Path(readable=False, path_type=Path),
+    help="Write that document to a file.",
+)
+@click.option("--report", "with_report", is_flag=True, help="Leave a quality page beside OUT.")
+@click.option(
+    "--report-file",
+    metavar="FILE.html",
+    type=click.Path(readable=False, path_type=Path),
+    help="Leave it there.",
+)
 def command(
     source: Path,
     output: Path,
@@ -63,6 +78,8 @@ def command(
     dry_run: bool,
     as_json: bool,
     json_file: Path | None,
+    with_report: bool,
+    report_file: Path | None,
     **flags: Any,
 ) -> None:
     """Make the video IN larger and write it to OUT (.mkv, .mp4 or .mov; .y4m or - for raw).
@@ -72,6 +89,8 @@ def command(
 
     IN may be a folder of numbered pictures (png, tiff, dpx, exr) or a pattern such as a.%05d.dpx;
     then OUT may be a folder too, where names and depth are kept. A pattern as OUT writes pictures.
+
+    Stopped or killed, a film is gone on with by the same command; Ctrl-C twice stops at once.
     """
     config = resolve(preset, sets, flags)
     if as_json and is_stdout(output) and not dry_run:
@@ -79,7 +98,10 @@ def command(
             "pictures and JSON cannot both go to stdout", hint="use --json-file for the document"
         )
     if json_file is not None:
-        _refuse_json_file(json_file, overwrite=config.overwrite)
+        _refuse_json_file(json_file, output, overwrite=config.overwrite)
+    wants_report = (with_report or report_file is not None) and not dry_run
+    if wants_report:
+        refuse_report(source, output, report_file, overwrite=config.overwrite)
     result: Preview | UpscaleResult
     with _progress() as progress:
         # After the flags are known to be right: these imports are the slow ones.
@@ -91,9 +113,13 @@ def command(
         else:
             from vsr.pipeline.upscale import upscale
 
-            result = upscale(source, output, config, progress=progress)
+            result = upscale(
+                source, output, config, progress=progress, should_stop=STOPPER.is_asked
+            )
             lines = _summary(result)
     document = result.model_dump(mode="json")
+    if wants_report:
+        lines += report_run(document, config, report_file)
     if json_file is not None:
         _write_json(json_file, document)
     if as_json:
@@ -106,16 +132,21 @@ def command(
 def _summary(result: UpscaleResult) -> list[str]:
     """What a person wants to know afterwards."""
     num_checks = len(result.check.rows)
+    done = " (already complete)" if result.already_complete else ""
     lines = [
-        f"{result.result}: {result.width}x{result.height}, {result.frames} frames",
+        f"{result.result}: {result.width}x{result.height}, {result.frames} frames{done}",
         f"{result.model} on {result.device}: {result.seconds:.1f} s, {result.fps:.1f} frames/s "
         f"(slowest: {result.bottleneck}); the same film by {num_checks} checks",
     ]
     lines += [f"note: {entry['note']}" for entry in result.plan if "note" in entry]
-    lines += [
-        f"source: {event['kind']} x{event['count']} at {event['start_s']} s"
-        for event in result.events
-    ]
+    if result.resumed_segments and not result.already_complete:
+        lines.append(f"{result.resumed_segments} of {result.segments} segments were done before")
+    if not result.exact:
+        lines.append("another run may write other bytes, though not another film: see the events")
+    for event in result.events:
+        who = "model" if "action" in event else "source"
+        what = f", {event['action']}" if "action" in event else ""
+        lines.append(f"{who}: {event['kind']} x{event['count']} at {event['start_s']} s{what}")
     return lines
 
 
@@ -127,13 +158,29 @@ def _progress() -> Iterator[OnProgress]:
         yield lambda _: None
         return
     if not is_interactive():
-        yield _Lines()
+        yield _Quietable(_Lines())
         return
     bar = _Bar()
     try:
-        yield bar
+        yield _Quietable(bar)
     finally:
-        bar.close()
+        with suppress(OSError):
+            bar.close()
+
+
+class _Quietable:
+    """Falls silent when nobody can be told any more: that is no reason to lose a run."""
+
+    def __init__(self, show: OnProgress) -> None:
+        self._show: OnProgress | None = show
+
+    def __call__(self, progress: Progress) -> None:
+        if self._show is None:
+            return
+        try:
+            self._show(progress)
+        except OSError:
+            self._show = None
 
 
 class _Lines:
@@ -192,9 +239,10 @@ class _Bar:
             self._bar = None
 
 
-def _refuse_json_file(path: Path, *, overwrite: bool) -> None:
+def _refuse_json_file(path: Path, output: Path, *, overwrite: bool) -> None:
     """Raise now what would only show when the work is done."""
-    if os.path.lexists(path) and (path.is_dir() or not overwrite):
+    is_ours = overwrite or _is_document_of(path, output)
+    if os.path.lexists(path) and (path.is_dir() or not is_ours):
         raise OutputExistsError(
             f"{path} exists already", hint="use --overwrite, or choose another name"
         )
@@ -203,10 +251,23 @@ def _refuse_json_file(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write into the folder {str(folder)!r}", hint="choose another")
 
 
+def _is_document_of(path: Path, output: Path) -> bool:
+    """Whether a file is the document of an earlier run of the same command."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    if not isinstance(document, dict) or not {"check", "digests"} <= set(document):
+        return False
+    return document.get("result") == str(output)
+
+
 def _write_json(path: Path, document: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error

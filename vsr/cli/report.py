@@ -1,0 +1,255 @@
+"""`vsr report SOURCE RESULT`: the quality page, and the same as JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vsr.cli.console import print_json, print_line, progress_counter
+from vsr.errors import ConfigError, OutputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from vsr.config import UpscaleConfig
+    from vsr.quality.report import Report
+
+_OURS = b"<title>Quality of "
+_HEAD_BYTES = 4096
+
+
+@click.command("report", short_help="Show on one page how good a result is, and where to look.")
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False, path_type=Path))
+@click.argument("result", metavar="RESULT", type=click.Path(readable=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.html",
+    type=click.Path(readable=False, path_type=Path),
+    help="Where the page goes; JSON, CSV and EDL beside it.  [default: RESULT.report.html]",
+)
+@click.option(
+    "--reference",
+    metavar="GT",
+    type=click.Path(readable=False, path_type=Path),
+    help="The ground truth, of RESULT's size.",
+)
+@click.option("--no-check", is_flag=True, help="Leave the conformance check out.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are no report of ours.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout too.")
+def command(
+    source: Path,
+    result: Path,
+    output: Path | None,
+    reference: Path | None,
+    no_check: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure RESULT against SOURCE: the same film, how much detail, where it may be wrong.
+
+    Writes FILE.html and, beside it, FILE.json, FILE.csv and FILE.edl. Needs no ground truth.
+    """
+    page = page_path(result) if output is None else output
+    refuse_page(page, (source, result, reference), overwrite=overwrite)
+    check: dict[str, Any] | None = None
+    if not no_check:
+        from vsr.pipeline.check import check as prove
+
+        with progress_counter("check") as on_frame:
+            check = prove(source, result, on_frame=on_frame).model_dump(mode="json")
+    report = make_report(source, result, reference=reference, check=check)
+    write_report(report, page)
+    if as_json:
+        print_json(json.loads(report.to_json()))
+        return
+    print_line(f"{page}: {report.verdict}")
+    for finding in report.findings:
+        print_line(f"{finding.kind}: {finding.sentence}")
+
+
+def refuse_report(source: Path, output: Path, page: Path | None, *, overwrite: bool) -> None:
+    """Raise before a run what would only show after it.
+
+    Raises:
+        ConfigError: the result is no film.
+        ConfigError, OutputError: as `refuse_page`.
+    """
+    from vsr.media.stills import names_sequence
+
+    if str(output) == "-" or output.suffix == ".y4m" or any(map(names_sequence, (source, output))):
+        raise ConfigError("a report is made of films; leave --report away here")
+    refuse_page(page or page_path(output), (source, output), overwrite=overwrite)
+
+
+def report_run(run: dict[str, Any], config: UpscaleConfig, page: Path | None) -> list[str]:
+    """Measure what a run made and leave the page; what to tell the user.
+
+    Args:
+        run: the document of `vsr upscale`.
+        config: of the run.
+        page: where to; beside the result if None.
+    """
+    result = Path(run["result"])
+    told = {key: value for key, value in run.items() if key != "check"}
+    told["settings"] = config.model_dump(mode="json")
+    report = make_report(Path(run["source"]), result, check=run["check"], run=told)
+    page = page or page_path(result)
+    write_report(report, page)
+    return [f"{page}: {report.verdict}", *(f"{f.kind}: {f.sentence}" for f in report.findings)]
+
+
+def page_path(result: Path) -> Path:
+    """Where the page of a result goes unless told otherwise."""
+    return result.with_name(f"{result.name}.report.html")
+
+
+def make_report(
+    source: Path,
+    result: Path,
+    *,
+    reference: Path | None = None,
+    check: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
+) -> Report:
+    """Measure a pair of films.
+
+    Raises:
+        ConfigError: a sequence of pictures is given, which is not measured yet.
+        MediaError: a film cannot be read.
+        ShapeError: the reference has another size.
+    """
+    from vsr.color import complete
+    from vsr.media.probe import probe
+    from vsr.media.reader import FrameReader
+    from vsr.media.stills import names_sequence
+    from vsr.pipeline.declared import read_declared
+    from vsr.pipeline.planning import decoder_threads
+    from vsr.pipeline.shots import CutDetector
+    from vsr.quality.findings import verdict
+    from vsr.quality.measure import Film, measure
+    from vsr.quality.report import Report
+    from vsr.quality.views import Viewer
+
+    if any(names_sequence(path) for path in (source, result, reference) if path is not None):
+        raise ConfigError("a report is made of films; sequences are not measured yet")
+    after = probe(result)
+    declared = read_declared(result, after.metadata)
+    before = probe(source, stream_index=declared.video_stream)
+    old, new, place = before.video, after.video, declared.picture
+    color_in, _ = complete(old.color, old.width, old.height, old.layout)
+    color_out, _ = complete(new.color, old.width, old.height, new.layout)
+    viewers = (
+        Viewer(color_in, turn=place.turn, flip=place.flip, box=place.crop),
+        Viewer(color_out, box=place.box),
+    )
+    with ExitStack() as stack:
+
+        def film(info: Any, viewer: Viewer) -> Film:
+            threads = decoder_threads(info.video.height)
+            reader = FrameReader(info.path, info=info.video, threads=threads)
+            return Film(stack.enter_context(reader), viewer, info.video.time_base)
+
+        truth = None
+        if reference is not None:
+            real = probe(reference)
+            color, _ = complete(real.video.color, old.width, old.height, real.video.layout)
+            truth = film(real, Viewer(color))
+        on_frame = stack.enter_context(progress_counter("measure"))
+        found = measure(
+            film(before, viewers[0]),
+            film(after, viewers[1]),
+            CutDetector(),
+            reference=truth,
+            sources=None if declared.timeline is None else declared.timeline.sources(),
+            on_frame=on_frame,
+        )
+    is_same = None if check is None else bool(check["ok"])
+    return Report(
+        source=str(source),
+        result=str(result),
+        reference=None if reference is None else str(reference),
+        source_size=(old.width, old.height),
+        result_size=(new.width, new.height),
+        frame_rate=str(new.frame_rate or old.frame_rate or 25),
+        num_frames=len(found.frames),
+        ok=not found.findings and is_same is not False,
+        verdict=verdict(found.findings, is_same),
+        findings=found.findings,
+        summary=found.summary,
+        frames=found.frames,
+        shots=found.shots,
+        stills=found.stills,
+        detail_map=found.detail_map,
+        worst_map=found.worst_map,
+        check=check or {},
+        run=run or {},
+        tags=dict(after.metadata),
+        measured_s=found.seconds,
+    )
+
+
+def refuse_page(page: Path, inputs: tuple[Path | None, ...], *, overwrite: bool) -> None:
+    """Raise now what would only show when the work is done.
+
+    Raises:
+        ConfigError: a file of the report would be an input.
+        OutputExistsError: something that is no report of ours stands there.
+        OutputError: the folder cannot be written to.
+    """
+    for path in _twins(page):
+        for other in inputs:
+            if other is not None and path.exists() and other.exists() and path.samefile(other):
+                raise ConfigError(f"the report would replace {other}", hint="choose another name")
+    if os.path.lexists(page) and not overwrite and not _is_ours(page):
+        raise OutputExistsError(
+            f"{page} exists already and is no report", hint="use --overwrite, or another name"
+        )
+    if not _is_ours(page) and not overwrite:
+        for path in _twins(page)[1:]:
+            if os.path.lexists(path):
+                raise OutputExistsError(
+                    f"{path} exists already", hint="use --overwrite, or another name"
+                )
+    folder = page.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into the folder {str(folder)!r}", hint="choose another")
+
+
+def write_report(report: Report, page: Path) -> None:
+    """Write the page and its twins, each whole or not at all.
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    from vsr.quality.page import to_html
+    from vsr.quality.report import to_csv, to_edl
+
+    texts = report.to_json() + "\n", to_csv(report), to_edl(report), to_html(report)
+    html, *twins = _twins(page)
+    # The page last: where it stands, the rest does too.
+    for path, text in zip((*twins, html), texts, strict=True):
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            partial.write_bytes(text.encode("utf-8", "replace"))
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _twins(page: Path) -> tuple[Path, ...]:
+    stem = page.name.removesuffix(".html")
+    return (page, *(page.with_name(f"{stem}{suffix}") for suffix in (".json", ".csv", ".edl")))
+
+
+def _is_ours(page: Path) -> bool:
+    try:
+        with page.open("rb") as file:
+            return _OURS in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
