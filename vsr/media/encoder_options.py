@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 _CTU_PX = 64
 """Side of x265's largest blocks. Where one of them is as high or wide as the whole picture, x265
-4.2 uses memory that is not its own: 12 encodes of 64x64 gave up to 9 results, some with halves of
-pictures gone, and 48x96 crashed. With smaller blocks all were equal."""
+4.2 encodes otherwise from run to run: 12 encodes of 64x64 gave up to 9 results, some with halves of
+pictures gone. With smaller blocks all were equal."""
+_CUTREE_PX = 64
+"""x265's cutree handles four 16-pixel units of a row at a time, and writes beyond its memory where
+a row has fewer: 36x64 and 48x96 crashed, and never without cutree."""
 
 
 def encoder_options(
@@ -106,6 +109,8 @@ def _x265_params(settings: EncoderSettings) -> str:
     }
     if min(settings.width, settings.height) <= _CTU_PX:
         params["ctu"] = "16"
+    if settings.width < _CUTREE_PX:
+        params["cutree"] = "0"
     if settings.mastering_display or settings.content_light:
         params["hdr10"] = "1"
     if settings.mastering_display:

@@ -32,7 +32,7 @@ _NAMES: dict[Compressor, tuple[str, str]] = {
 _BLOCK_PX = 16
 """Sides are padded to multiples of it by repeating the edge."""
 _MIN_PX = 64
-"""Smallest side. x265 takes 32, but writes beyond its memory at a width of 48."""
+"""Smallest side. x265 takes 32, but writes beyond its memory at widths below 64."""
 # x264 decides by floating-point sums that turn out otherwise from run to run unless told to be
 # independent of the processor. x265 would start threads of its own and talk on stderr, and with
 # its usual coding units writes small pictures otherwise from run to run.
