@@ -15,7 +15,8 @@ ROOT = Path(vsr.__file__).parent.parent
 
 
 def run(code: str, **environment: str) -> str:
-    kept = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    kept = {key: value for key, value in os.environ.items() if key not in own}
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -30,14 +31,19 @@ def run(code: str, **environment: str) -> str:
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
-    [({}, "True PASSIVE False"), ({"OMP_WAIT_POLICY": "active"}, "False active False")],
+    [
+        ({}, "True PASSIVE 20000 False"),
+        ({"OMP_WAIT_POLICY": "active"}, "False active None False"),
+        ({"GOMP_SPINCOUNT": "7"}, "True PASSIVE 7 False"),
+    ],
 )
 def test_set_before_torch(environment: dict[str, str], expected: str) -> None:
     code = (
         "import os, sys\n"
-        "from vsr.engine.waiting import wait_passively\n"
-        "done = wait_passively()\n"
-        "print(done, os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
+        "from vsr.engine.waiting import wait_briefly\n"
+        "done = wait_briefly()\n"
+        "found = [os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')]\n"
+        "print(done, *found, 'torch' in sys.modules)\n"
     )
     assert run(code, **environment) == expected
 
@@ -46,8 +52,8 @@ def test_after_torch_it_is_too_late_and_says_so() -> None:
     code = (
         "import os, sys\n"
         "sys.modules['torch'] = os\n"
-        "from vsr.engine.waiting import wait_passively\n"
-        "print(wait_passively(), os.environ.get('OMP_WAIT_POLICY'))\n"
+        "from vsr.engine.waiting import wait_briefly\n"
+        "print(wait_briefly(), os.environ.get('OMP_WAIT_POLICY'))\n"
     )
     assert run(code) == "False None"
 

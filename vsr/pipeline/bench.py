@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from vsr.config import UpscaleConfig
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.frame import Frame
 from vsr.media.encoder import SegmentEncoder
 from vsr.media.reader import FrameReader
@@ -118,7 +118,7 @@ def bench(
     Raises:
         VsrError: as `upscale`.
     """
-    wait_passively()
+    wait_briefly()
     tell = on_step or (lambda _: None)
     with tempfile.TemporaryDirectory(prefix="vsr-bench-") as name:
         folder = Path(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vsr.config import UpscaleConfig
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.errors import ConfigError, OutputError
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.reader import FrameReader
@@ -59,7 +59,7 @@ def upscale_raw(
         VsrError: as `upscale` does.
     """
     started = time.perf_counter()
-    wait_passively()
+    wait_briefly()
     tell = progress or (lambda _: None)
     clock = PhaseClock()
     is_stdout = str(output) == STDOUT

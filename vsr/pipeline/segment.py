@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vsr.engine.guards import GuardEvent
 from vsr.engine.memory import is_device_failure, is_out_of_memory
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.errors import ConfigError, DeviceError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
@@ -106,7 +106,7 @@ def run_segment(
         DecodeError: the source no longer gives the frames that the plan lists.
         VsrError: a stage failed; a note says which and at which frame.
     """
-    wait_passively()
+    wait_briefly()
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()

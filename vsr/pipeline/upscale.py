@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vsr.config import UpscaleConfig
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.errors import ConfigError, DecodeError, JobCancelledError, OpenError, VsrError
 from vsr.media.probe import MediaInfo
 from vsr.pipeline.container import RAW, choose_container, probe_film, settle
@@ -82,7 +82,7 @@ def upscale(
         JobCancelledError: `should_stop` said so.
     """
     started = time.perf_counter()
-    wait_passively()
+    wait_briefly()
     source, output = Path(source), Path(output)
     config = config or UpscaleConfig()
     pictures = find_pictures(source, output, config)
@@ -239,9 +239,10 @@ def _run(job: _Job, journal: Journal, *, may_replace: bool) -> UpscaleResult:
 def _plan(job: _Job, journal: Journal, workers: Workers) -> Plan:
     """The stored plan, or a new one; either is stored when this returns."""
     plan = None if job.config.restart else _stored_plan(job, journal)
+    # At once: what a child imports takes as long as what is imported here.
+    workers.start()
     if plan is None:
         refuse_small_disk(job.source, job.output, job.config, job.info)
-        workers.start()
         num_declared = job.info.video.num_frames
         plan = make_plan(
             job.source,
@@ -253,8 +254,6 @@ def _plan(job: _Job, journal: Journal, workers: Workers) -> Plan:
         )
         if job.note is not None:
             plan = plan.model_copy(update={"notes": (job.note, *plan.notes)})
-    else:
-        workers.start()
     for note in plan.notes:
         logger.info("%s", note)
     journal.begin(job.asked.planned(plan), plan, anew=job.config.restart)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from vsr.config import UpscaleConfig
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.errors import CheckFailedError, ConfigError
 from vsr.media.probe import MediaInfo
 from vsr.media.segments import join_segments
@@ -69,7 +69,7 @@ def upscale_pictures(
         VsrError: as `upscale` does.
     """
     started = time.perf_counter()
-    wait_passively()
+    wait_briefly()
     tell = progress or (lambda _: None)
     clock = PhaseClock()
     target = pictures.target

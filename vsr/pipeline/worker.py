@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vsr.engine.memory import is_out_of_memory
-from vsr.engine.waiting import wait_passively
+from vsr.engine.waiting import wait_briefly
 from vsr.errors import VsrError
 from vsr.media.ffmpeg_log import StderrLog
 
@@ -89,9 +89,10 @@ def serve(orders: BinaryIO, answers: BinaryIO) -> None:
     faulthandler.enable(2)
     if hasattr(faulthandler, "register"):
         faulthandler.register(signal.SIGUSR2, 2)
-    wait_passively()
+    wait_briefly()
     if needs_model:
-        _prepare()
+        # Beside the first piece of work, which is to scan the film and takes no model.
+        threading.Thread(target=_prepare, daemon=True).start()
     _Worker(orders, answers).work()
 
 

@@ -123,13 +123,14 @@ class Propagation(nn.Module):
             warped_BCHW = warp(hidden_BCHW, flow_B2HW)
         else:
             warped_BCHW = self.grouped(hidden_BCHW, flow_B2HW, error_B1HW, frame_B3HW)
-        # Channels last from the start: mixed memory orders would be copied again and again.
-        error_BHW1 = error_B1HW.permute(0, 2, 3, 1)
-        gate_BHWC = torch.sigmoid(
-            self.gate_offset.float() - F.softplus(self.gate_slope.float()) * error_BHW1
-        )
-        warped_BHWC = warped_BCHW.permute(0, 2, 3, 1)
-        return torch.lerp(self.initial.float(), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
+        # In the trunk's dtype, which its result is rounded to anyway, and channels last from the
+        # start: mixed memory orders would be copied again and again.
+        dtype = compute_dtype(self.trunk)
+        warped_BHWC = warped_BCHW.to(dtype, memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        error_BHW1 = error_B1HW.permute(0, 2, 3, 1).to(dtype)
+        slope = F.softplus(self.gate_slope.float()).to(dtype)
+        gate_BHWC = torch.sigmoid(torch.addcmul(self.gate_offset.to(dtype), error_BHW1, -slope))
+        return torch.lerp(self.initial.to(dtype), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
 
     def forward(self, *inputs_BCHW: Tensor) -> Tensor:
         """Run the trunk on the frame, what comes with it, and the aligned state.
