@@ -3,7 +3,7 @@
     python -m tests.faults.overhead [--runs 3] [--seconds 120] [--json FILE]
 
 Both are processes of their own that import, load `flowprop-s-x4`, decode, infer and encode the same
-film of tiny pictures with the same settings, decoding, computing and encoding side by side. The
+film of 160x90 with the same settings, decoding, computing and encoding side by side. The
 plain one is handed its plan and writes one file in one go: no scan, no child process, no segments,
 no reading back, no digest, no fsync, no journal, no copying of other streams, no join, and no check
 of the result. The other one is `vsr upscale` with its defaults, all of these included. They are
@@ -24,7 +24,7 @@ from tests.faults import proof
 CLAIM = "segments, journal and proof cost under 5 % of the wall time of a plain encode"
 MAX_RATIO = 1.05
 MODEL = "flowprop-s-x4"
-RATE, SIZE, SHOT = 24, (64, 36), 250
+RATE, SIZE, SHOT = 24, (160, 90), 250
 
 
 def plain(plan_file: Path, folder: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
 
-from vsr.pipeline.stages import BoundedQueue, StageClock, run_stages
+from vsr.pipeline.stages import BoundedQueue, StageClock, iterate_ahead, run_stages
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,46 @@ def test_a_queue_ends_after_its_last_item() -> None:
         queue.put(value)
     queue.end()
     assert list(queue) == [1, 2, 3]
+
+
+def test_items_come_ahead_in_order_and_no_further_than_asked() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            made.append(item)
+            yield item
+
+    with closing(iterate_ahead(items(), 3)) as ahead:
+        assert next(ahead) == 0
+        deadline = time.monotonic() + 5
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        # One taken, three waiting, one in hand.
+        assert made == [0, 1, 2, 3, 4]
+        assert list(ahead) == list(range(1, 20))
+
+
+def test_an_error_comes_after_the_items_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("three")
+
+    seen = []
+    with pytest.raises(KeyError, match="three"):
+        for item in iterate_ahead(items()):
+            seen.append(item)
+    assert seen == [1, 2]
+
+
+def test_leaving_early_ends_the_thread_before_it_returns() -> None:
+    threads = threading.active_count()
+    ahead = iterate_ahead(itertools.count(), 2)
+    assert next(ahead) == 0
+    ahead.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == threads

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +39,7 @@ from vsr.pipeline.likeness import (
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import decoder_threads
 from vsr.pipeline.scan import PICTURE_DAMAGE
+from vsr.pipeline.stages import iterate_ahead
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 
 __all__ = ["CheckResult", "CheckRow", "check"]
@@ -195,21 +197,22 @@ def _watch(
         ) as new,
     ):
         window = SourceWindow(_noted(old, watched.before, watched.captions[0]), samplers[0])
-        frames = _noted(new, watched.after, watched.captions[1])
-        for rank, frame in enumerate(_until_failure(frames, watched)):
-            own = rank if ranks is None else ranks[min(rank, len(ranks) - 1)]
-            if not watched.blind:
-                try:
-                    around = window.around(own)
-                    seen = samplers[1].view(frame) if own in around else None
-                    if seen is None:
-                        watched.likeness.num_skipped += 1
-                    else:
-                        watched.likeness.add(rank, own, seen, around)
-                except UnsupportedVideoError as error:
-                    watched.blind = str(error)
-            if on_frame is not None:
-                on_frame(rank + 1)
+        # Large pictures are decoded while the one before is compared.
+        with closing(iterate_ahead(_noted(new, watched.after, watched.captions[1]))) as frames:
+            for rank, frame in enumerate(_until_failure(frames, watched)):
+                own = rank if ranks is None else ranks[min(rank, len(ranks) - 1)]
+                if not watched.blind:
+                    try:
+                        around = window.around(own)
+                        seen = samplers[1].view(frame) if own in around else None
+                        if seen is None:
+                            watched.likeness.num_skipped += 1
+                        else:
+                            watched.likeness.add(rank, own, seen, around)
+                    except UnsupportedVideoError as error:
+                        watched.blind = str(error)
+                if on_frame is not None:
+                    on_frame(rank + 1)
         window.finish()
         watched.source_events, watched.result_events = list(old.events), list(new.events)
     return watched

@@ -268,3 +268,40 @@ def _wait(started: list[tuple[threading.Thread, threading.Event]]) -> None:
         ended.wait()
     for thread, _ in started:
         thread.join()
+
+
+def iterate_ahead(items: Iterable[T], size: int = 4) -> Generator[T]:
+    """Iterate in a thread of its own, a few items ahead of who takes them.
+
+    Args:
+        items: iterated in the other thread alone, from the first item taken until this is closed,
+            which it has to be before what `items` reads from is.
+        size: items that may wait.
+
+    Raises:
+        BaseException: what iterating raised, after the items before it.
+    """
+    queue: BoundedQueue[T] = BoundedQueue(size)
+    failures: list[BaseException] = []
+    is_done = threading.Event()
+
+    def work() -> None:
+        try:
+            for item in items:
+                queue.put(item)
+        except _StoppedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - carried to who takes, never swallowed
+            failures.append(error)
+        finally:
+            queue.end()
+            is_done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        yield from queue
+    finally:
+        queue.stop()
+        is_done.wait()
+    if failures:
+        raise failures[0]
