@@ -17,7 +17,9 @@ import pytest
 
 from tests.pipeline.oracle import altered, differences, facts, nearest, pictures, remux
 from vsr.config import resolve_config
+from vsr.media.fingerprint import Fingerprint
 from vsr.pipeline.check import CheckResult, check
+from vsr.pipeline.check_streams import _pushed
 from vsr.pipeline.declared import TAG, Declared
 from vsr.pipeline.upscale import upscale
 
@@ -495,3 +497,26 @@ def test_a_ratio_that_is_no_whole_number(make_clip: MakeClip, tmp_path: Path) ->
     source = make_clip(tmp_path / "s.mkv", color=BT709)
     assert enlarge(source, tmp_path / "r.mkv", size="110x82", fit="stretch").ok
     assert failed(source, tmp_path / "r.mkv") == set()
+
+
+@pytest.mark.parametrize(
+    ("times_us", "expected_us"),
+    [
+        ([0, 24_000, 48_000], 0),
+        # Three at one time: two ticks for the last.
+        ([0, 24_000, 48_000, 48_000, 48_000], 2000),
+        ([0, 24_000, 47_900, 48_000, 48_000], 1900),
+        ([0, 47_000, 48_000], 0),
+        # A time before the one before is no crowd.
+        ([0, 60_000, 48_000], 0),
+    ],
+)
+def test_sound_gives_way_by_no_more_than_a_tick_for_each(
+    times_us: list[int], expected_us: int
+) -> None:
+    found = Fingerprint(Fraction(1, 10**6))
+    for time in times_us:
+        found.pts.append(time)
+        found.digests.append(0)
+    pushed = _pushed(found, len(times_us) - 1, Fraction(1, 1000))
+    assert pushed == Fraction(expected_us, 10**6)
