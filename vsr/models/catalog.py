@@ -103,6 +103,7 @@ FLOWPROP_S_X4 = {
     "direction": "both",
     "flow_channels": 32,
 }
+FLOWPROP_S_X2 = FLOWPROP_S_X4 | {"scale": 2}
 _XS_RUN = {"chunk": 8, "context": 1, "warmup": 16}
 _S_RUN = {"chunk": 24, "context": 6, "warmup": 16}
 
@@ -119,15 +120,17 @@ SPECS: tuple[ModelSpec, ...] = (
     *(_reconstruction_spec(scale) for scale in (2, 3, 4)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+    _flowprop_spec("flowprop-s-x2-bi", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
     # The ids people type. They share the weights above until ones for mixed degradations exist.
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+    _flowprop_spec("flowprop-s-x2", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
     *image_catalog.SPECS,
 )
 
 DEFAULTS: Mapping[int, tuple[str, ...]] = {
     1: ("bicubic-x1",),
-    2: ("bicubic-x2",),
+    2: ("flowprop-s-x2", "bicubic-x2"),
     3: ("bicubic-x3",),
     4: ("flowprop-s-x4", "bicubic-x4"),
 }
