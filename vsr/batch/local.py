@@ -150,8 +150,11 @@ class _Run:
         write_lists(self._manifest)
 
     def _has_room(self) -> bool:
+        """Whether another clip may be begun; once there is no room, no longer asked."""
+        if self._full is not None:
+            return False
         free = free_bytes(self._manifest.out)
-        if self._full is None and free is not None and free < self._policy.min_free_bytes:
+        if free is not None and free < self._policy.min_free_bytes:
             self._full = OutputError(
                 f"{free / 1e9:.1f} GB are free on the disk of {self._manifest.out}, less than the "
                 f"{self._policy.min_free_bytes / 1e9:.1f} GB that are to stay free; no further "

@@ -17,6 +17,7 @@ from typing import get_args
 from vsr.config import ContainerName
 
 _DEFAULT = "mkv"
+_WRITTEN = frozenset(get_args(ContainerName)) - {"auto"}
 _MAX_NAME_BYTES = 240
 """Of the 255 that file systems allow, some are left for what is put around a name."""
 
@@ -31,7 +32,7 @@ def wished_name(path: str, container: str | None) -> str:
     source = PurePosixPath(path)
     own = source.suffix.lower().removeprefix(".")
     if container in (None, "auto"):
-        container = own if own in get_args(ContainerName) else _DEFAULT
+        container = own if own in _WRITTEN else _DEFAULT
     return path if own == container else str(source.with_suffix(f".{container}"))
 
 

@@ -57,9 +57,9 @@ def _tree_options(function: AnyFunction) -> AnyFunction:
             "--exclude", metavar="GLOB", multiple=True, help="Leave out these files and folders."
         ),
         click.option(
-            "--min-size", type=_bytes, metavar="SIZE", help="Leave out smaller files: 500000, 20MB."
+            "--min-size", type=_bytes, metavar="N", help="Leave out smaller files, such as 20MB."
         ),
-        click.option("--max-size", type=_bytes, metavar="SIZE", help="Leave out larger files."),
+        click.option("--max-size", type=_bytes, metavar="N", help="Leave out larger files."),
         film_options,
         result_options,
         click.option("--restart", is_flag=True, help="Make all clips anew."),
@@ -103,7 +103,7 @@ def plan_command(source: Path, out: Path, dry_run: bool, as_json: bool, **flags:
     type=_bytes,
     metavar="SIZE",
     default="1G",
-    help="Begin nothing with less room on the disk of OUT.",
+    help="Room to leave on the disk of OUT.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files of others at a result's name.")
 @click.option("--events", is_flag=True, help="Print progress on stdout, one JSON object a line.")
