@@ -18,7 +18,6 @@ from vsr.pipeline import upscale as upscale_module
 from vsr.pipeline.workers import LocalWorkers
 
 MakeClip = Callable[..., Path]
-FAST = {"model": "bicubic-x2", "device": "cpu", "encoder_preset": "ultrafast"}
 
 
 class Job:
@@ -88,4 +87,4 @@ def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config() -> UpscaleConfig:
-    return UpscaleConfig(**FAST)
+    return UpscaleConfig(model="bicubic-x2", device="cpu", encoder_preset="ultrafast")

@@ -111,7 +111,7 @@ class Batch:
         outcomes: dict[str, list[Any]],
         *,
         should_stop: Callable[[], bool] | None = None,
-        **wishes: int,
+        **wishes: Any,
     ) -> str:
         """Run, and say the states of all clips."""
         Script.outcomes = outcomes
