@@ -23,8 +23,10 @@ from vsr.pipeline.output import sha256_of
 
 MakeClip = Callable[..., Path]
 ROOT = Path(vsr.__file__).parent.parent
-WISHES = ("--model", "bicubic-x2", "--device", "cpu", "--encoder-preset", "ultrafast")
-WISHES = (*WISHES, "--set", "engine.isolate=false", "--set", "engine.segment_frames=12")
+WISHES = (
+    *("--model", "bicubic-x2", "--device", "cpu", "--encoder-preset", "ultrafast"),
+    *("--set", "engine.isolate=false", "--set", "engine.segment_frames=12"),
+)
 HOSTILE = ('a b/it\'s "x".mp4', "ünïcode 映画.mp4", "line\nbreak.mp4", "-x %0A.mp4")
 LISTS = ("manifest-sha256.txt", "sources-sha256.txt")
 BROKEN = ("a/cut.mp4", "pipe.mp4")

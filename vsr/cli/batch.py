@@ -89,7 +89,7 @@ def plan_command(source: Path, out: Path, dry_run: bool, as_json: bool, **flags:
     """
     restart = flags.pop("restart")
     config, filters = _wishes(flags)
-    with _opened(out, dry_run=dry_run) as manifest:
+    with _opened(source, out, dry_run=dry_run) as manifest:
         report = _plan(manifest, source, config, filters, restart=restart)
         _tell_plan(manifest, report, as_json=as_json)
 
@@ -124,7 +124,7 @@ def run_command(
     policy = {name: flags.pop(name) for name in ("workers", "retries", "min_free", "overwrite")}
     restart = flags.pop("restart")
     config, filters = _wishes(flags)
-    with _opened(out, dry_run=dry_run) as manifest:
+    with _opened(source, out, dry_run=dry_run) as manifest:
         settings = _settled(manifest, source, config, filters, restart=restart)
         if not dry_run:
             _run(manifest, settings, policy, events=events)
@@ -149,8 +149,7 @@ def retry_command(out: Path, clips: tuple[str, ...]) -> None:
     """Have quarantined clips tried again by the next run; all if none is named."""
     from vsr.batch.marking import retry
 
-    with _opened(out) as manifest:
-        _refuse_unplanned(manifest)
+    with _reopened(out) as manifest:
         num_retried, num_left = retry(manifest, clips)
     print_line(f"{num_retried} clips will be tried again")
     if num_left:
@@ -168,8 +167,7 @@ def quarantine_command(out: Path, clips: tuple[str, ...], as_json: bool) -> None
     from vsr.batch.status import entry
 
     if clips:
-        with _opened(out) as manifest:
-            _refuse_unplanned(manifest)
+        with _reopened(out) as manifest:
             print_line(f"{quarantine(manifest, clips)} clips were put aside")
         return
     with read_manifest(out) as manifest:
@@ -208,11 +206,28 @@ def export_command(out: Path, kind: str) -> None:
     click.echo(text.getvalue().encode("utf-8", "backslashreplace").decode(), nl=False)
 
 
-def _opened(out: Path, *, dry_run: bool = False) -> Manifest:
+def _opened(source: Path, out: Path, *, dry_run: bool) -> Manifest:
     """The manifest to write to; of a dry run a copy that is forgotten."""
     from vsr.batch.opening import copy_manifest, open_manifest
+    from vsr.batch.walk import refuse_folders
 
+    # Before anything is made in OUT.
+    refuse_folders(source, out)
     return copy_manifest(out) if dry_run else open_manifest(out)
+
+
+def _reopened(out: Path) -> Manifest:
+    """The manifest to write to, of a batch that was planned."""
+    from vsr.batch.opening import open_manifest, read_manifest
+    from vsr.batch.settings import is_planned
+
+    with read_manifest(out) as manifest:
+        if not is_planned(manifest):
+            raise ConfigError(
+                f"the batch in {out} was not planned to its end",
+                hint="go on with: vsr batch plan SRC OUT",
+            )
+    return open_manifest(out)
 
 
 def _wishes(flags: dict[str, Any]) -> tuple[UpscaleConfig | None, Filters | None]:
@@ -285,16 +300,6 @@ def _run(manifest: Manifest, settings: Settings, policy: dict[str, Any], *, even
     )
     with show_progress(manifest, wishes.workers, events=events) as on_event:
         run_local(manifest, settings, wishes, on_event=on_event, should_stop=STOPPER.is_asked)
-
-
-def _refuse_unplanned(manifest: Manifest) -> None:
-    from vsr.batch.settings import is_planned
-
-    if not is_planned(manifest):
-        raise ConfigError(
-            f"the batch in {manifest.out} was not planned to its end",
-            hint="go on with: vsr batch plan SRC OUT",
-        )
 
 
 def _tell_plan(manifest: Manifest, report: ScanReport, *, as_json: bool) -> None:

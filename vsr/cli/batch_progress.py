@@ -76,9 +76,12 @@ class _Tally:
 
     def share(self) -> float:
         """Of the work, by pixels; of the clips where no one says how long it is."""
+        if self.num_over == self.num_clips:
+            return 1.0
         if self._pixels == 0:
-            return self.num_over / max(1, self.num_clips)
-        return min(1.0, self._pixels_done() / self._pixels)
+            return self.num_over / self.num_clips
+        # A film that is all made is still to be joined and checked.
+        return min(0.99, self._pixels_done() / self._pixels)
 
     def left_s(self) -> float | None:
         """Time left, by what this run has done so far."""
