@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from vsr.batch import local, scan
+from vsr.batch import forecast, local, scan
 from vsr.batch.processes import Failure, Said
 from vsr.config import UpscaleConfig
 from vsr.errors import VsrError
@@ -76,13 +76,18 @@ def failure_of(error: VsrError, *, may_pass: bool = False) -> Failure:
     return Failure(error=error, message=str(error), exit_code=error.exit_code, may_pass=may_pass)
 
 
+def do_work_here(patch: pytest.MonkeyPatch) -> None:
+    """Start no process for any work of a batch; the bytes are the same."""
+    for module in (forecast, local, scan):
+        patch.setattr(module, "Processes", ProcessesHere)
+    patch.setattr(listen, "can_start", lambda: False)
+    patch.setattr(upscale_module, "open_workers", lambda _: LocalWorkers())
+
+
 @pytest.fixture
 def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do all work in this process; the bytes are the same."""
-    monkeypatch.setattr(scan, "Processes", ProcessesHere)
-    monkeypatch.setattr(local, "Processes", ProcessesHere)
-    monkeypatch.setattr(listen, "can_start", lambda: False)
-    monkeypatch.setattr(upscale_module, "open_workers", lambda _: LocalWorkers())
+    """Do all work in this process."""
+    do_work_here(monkeypatch)
 
 
 @pytest.fixture

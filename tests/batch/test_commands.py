@@ -34,7 +34,7 @@ def tree(tmp_path: Path, make_clip: MakeClip) -> Path:
 def out(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Of a batch that is planned."""
     out = tmp_path / "out"
-    assert run(["batch", "plan", str(tree), str(out), *WISHES]) == 0
+    assert run(["batch", "plan", str(tree), str(out), *WISHES, "--no-estimate"]) == 0
     capsys.readouterr()
     return out
 
@@ -46,6 +46,7 @@ def test_dry_runs_write_nothing(
     assert run(["batch", "plan", str(tree), str(tmp_path / "out"), *WISHES, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "to be made: 2 clips, 7 frames" in shown
+    assert "with one worker" in shown
     assert shown.count("quarantined: ") == 2
     assert run(["batch", "run", str(tree), str(tmp_path / "out"), *WISHES, "--dry-run"]) == 7
     assert "4 clips: 0 done, 2 waiting, 2 quarantined" in capsys.readouterr().out
@@ -57,6 +58,7 @@ def test_plan_as_json(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(["batch", "plan", str(tree), str(out), "--exclude", "a", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["scan"]["new"] == 3
+    assert document["estimate"]["seconds"] > 0
     assert (document["total"], document["waiting"]) == (3, 1)
     assert [clip["clip"] for clip in document["clips"]] == ["b.mp4", "bad.mp4", "pipe.mp4"]
 

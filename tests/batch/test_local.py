@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_stops_the_run(batch: Batch, monkeypatch: pytest.Mo
 
 def test_a_stopped_run_leaves_clips_waiting(batch: Batch) -> None:
     answers = iter([False, False, True])
-    with pytest.raises(JobCancelledError):
+    with pytest.raises(JobCancelledError, match="1 of 3 clips are done"):
         batch.run({"b": [("upscale", 2, 4)] * 9}, should_stop=lambda: next(answers))
     assert batch.states() == "a:done b:waiting c:waiting"
     assert "a.mkv" in (batch.out / "manifest-sha256.txt").read_text()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from vsr.batch.manifest import FOLDER_NAME, Manifest
-from vsr.batch.opening import copy_manifest, open_manifest, read_manifest
+from vsr.batch.opening import copy_manifest, is_at_work, open_manifest, read_manifest
+from vsr.batch.status import status
 from vsr.errors import ConfigError, OutputError
 
 NAMES = (
@@ -74,6 +75,19 @@ def test_one_writer_any_number_of_readers(tmp_path: Path) -> None:
     with open_manifest(tmp_path) as manifest:
         assert manifest.clip(1).state == "waiting"
         assert manifest.history(1)[-1][2] == "the run ended before it was done"
+
+
+def test_what_a_killed_run_left_running_is_told_as_waiting(tmp_path: Path) -> None:
+    with open_manifest(tmp_path) as manifest:
+        manifest.move(add(manifest, "a.mp4"), "running")
+        assert is_at_work(tmp_path)
+        with read_manifest(tmp_path) as reader:
+            assert status(reader)["running"] == 1
+    assert not is_at_work(tmp_path)
+    with read_manifest(tmp_path) as reader:
+        document = status(reader)
+    assert (document["running"], document["waiting"]) == (0, 1)
+    assert document["clips"][0]["state"] == "waiting"
 
 
 def test_together_is_all_or_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import vsr
+from tests.batch.conftest import do_work_here
 from vsr.batch.manifest import FOLDER_NAME
 from vsr.batch.opening import read_manifest
 from vsr.cli.main import run
@@ -84,31 +85,25 @@ def listed(path: Path) -> dict[bytes, bytes]:
 
 
 @pytest.fixture(scope="module")
-def calm(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Results of a batch that nobody disturbed, and the seconds that it took."""
+def calm(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a batch that nobody disturbed, made without worker processes."""
     out = tmp_path_factory.mktemp("calm") / "out"
-    begun = time.monotonic()
-    with vsr_batch("run", tree, out, *WISHES, "--events") as process:
-        stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 7, stderr
-    events = [json.loads(line) for line in stdout.splitlines()]
-    names = {os.fspath(path) for path in ("a/x.mp4", "b/x.mp4", "b/x.avi", *hostile_names())}
-    for kind in ("started", "done"):
-        assert {event["clip"] for event in events if event["event"] == kind} == names
-    assert events[-1]["share"] == 1
-    return out, time.monotonic() - begun
+    with pytest.MonkeyPatch.context() as patch:
+        do_work_here(patch)
+        assert run(["batch", "-q", "run", str(tree), str(out), *WISHES]) == 7
+    return out
 
 
-def test_the_tree_is_kept(calm: tuple[Path, float]) -> None:
-    out, _ = calm
+def test_the_tree_is_kept(calm: Path) -> None:
+    out = calm
     wanted = {"a/x.mp4", "b/x.mp4", "b/x.mkv", *hostile_names()}
     assert set(results(out)) == wanted
     assert {path.name for path in out.iterdir() if path.name.startswith(".")} >= {FOLDER_NAME}
     assert not list(out.rglob("*.vsr-work"))
 
 
-def test_status(calm: tuple[Path, float], capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = calm
+def test_status(calm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = calm
     assert run(["batch", "status", str(out), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     num_good = 3 + len(hostile_names())
@@ -125,8 +120,8 @@ def test_status(calm: tuple[Path, float], capsys: pytest.CaptureFixture[str]) ->
     assert f"{num_good} done, 2 quarantined" in capsys.readouterr().out
 
 
-def test_fixity(tree: Path, calm: tuple[Path, float]) -> None:
-    out, _ = calm
+def test_fixity(tree: Path, calm: Path) -> None:
+    out = calm
     found = results(out)
     with read_manifest(out) as manifest:
         done = manifest.clips("done")
@@ -143,19 +138,17 @@ def test_fixity(tree: Path, calm: tuple[Path, float]) -> None:
     assert len(results_list) == len(sources_list) == len(done)
 
 
-def test_all_over_again_makes_nothing(tree: Path, calm: tuple[Path, float]) -> None:
-    out, _ = calm
+def test_all_over_again_makes_nothing(tree: Path, calm: Path) -> None:
+    out = calm
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     before = {path: date for path, date in before.items() if FOLDER_NAME not in path.parts}
     assert run(["batch", "-q", "run", str(tree), str(out)]) == 7
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_lost_manifest_loses_no_work(
-    tree: Path, calm: tuple[Path, float], tmp_path: Path
-) -> None:
+def test_a_lost_manifest_loses_no_work(tree: Path, calm: Path, tmp_path: Path) -> None:
     """The journals are the truth: what is finished is found finished."""
-    out, _ = calm
+    out = calm
     kept = (out / FOLDER_NAME).rename(tmp_path / "kept")
     lists = [
         (out / name).rename(tmp_path / name)
@@ -172,22 +165,25 @@ def test_a_lost_manifest_loses_no_work(
     assert kept.is_dir()
 
 
-def test_killed_at_random_and_started_again(
-    tree: Path, calm: tuple[Path, float], tmp_path: Path
-) -> None:
-    reference, seconds = calm
+def test_killed_again_and_again(tree: Path, calm: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     draw = random.Random(9)
-    for _ in range(3):
-        with vsr_batch("run", tree, out, *WISHES, "--workers", "2") as process:
-            time.sleep(draw.uniform(0.1, 0.9) * seconds)
+    # Before anything is planned; then while clips are begun, made, and done.
+    for moment in (None, "started", "progress", "done"):
+        with vsr_batch("run", tree, out, *WISHES, "--workers", "2", "--events") as process:
+            assert process.stdout is not None
+            if moment is not None:
+                _ = next(line for line in process.stdout if json.loads(line)["event"] == moment)
+            time.sleep(draw.uniform(0, 0.6))
             process.kill()
             process.communicate(timeout=60)
-        assert process.returncode in (-signal.SIGKILL, 7)
-    with vsr_batch("run", tree, out, *WISHES, "--workers", "2") as process:
-        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL
+    with vsr_batch("run", tree, out, *WISHES, "--workers", "2", "--events") as process:
+        stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 7, stderr
-    assert results(out) == results(reference)
+    events = [json.loads(line) for line in stdout.splitlines()]
+    assert events[-1]["share"] == 1
+    assert results(out) == results(calm)
     assert [path for path in tmp_path.iterdir() if path != out] == []
     assert not list(out.rglob("*.vsr-work"))
     with read_manifest(out) as manifest:
@@ -196,7 +192,7 @@ def test_killed_at_random_and_started_again(
             assert states.count("done") == 1, clip.path
         assert [clip.path for clip in manifest.clips("quarantined")] == sorted(BROKEN)
     for name in LISTS:
-        assert (out / name).read_bytes() == (reference / name).read_bytes()
+        assert (out / name).read_bytes() == (calm / name).read_bytes()
 
 
 def test_signals_and_a_second_run(tree: Path, tmp_path: Path) -> None:
@@ -212,7 +208,9 @@ def test_signals_and_a_second_run(tree: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert stderr.strip().splitlines()[-1].startswith("vsr: interrupted")
+    last = stderr.strip().splitlines()[-1]
+    assert last.startswith("vsr: interrupted; ")
+    assert last.endswith("clips are done; the same command goes on with the rest")
     with read_manifest(out) as manifest:
         assert manifest.clips("running") == []
         assert len(manifest.clips("waiting")) >= 1

@@ -89,6 +89,12 @@ def run_local(
     try:
         with Processes(policy.workers) as processes:
             run.work(processes, should_stop or (lambda: False))
+    except JobCancelledError as error:
+        error.hint = run.how_far()
+        raise
+    except KeyboardInterrupt as error:
+        error.add_note(run.how_far())
+        raise
     finally:
         run.leave()
 
@@ -141,6 +147,12 @@ class _Run:
         """Where a clip is, and where its result belongs."""
         assert clip.output is not None, "what has no name does not wait"
         return self._settings.source / clip.path, self._manifest.out / clip.output
+
+    def how_far(self) -> str:
+        """For who stopped the run."""
+        counts = self._manifest.counts()
+        total = sum(counts.values())
+        return f"{counts['done']} of {total} clips are done; the same command goes on with the rest"
 
     def leave(self) -> None:
         """Whatever ends the run: what is not done waits, and what is done is listed."""

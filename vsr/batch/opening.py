@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from vsr.batch.manifest import FOLDER_NAME, Manifest, speaking
@@ -14,6 +15,9 @@ _FILE_NAME = "manifest.sqlite"
 _LOCK_NAME = "lock"
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x76737262  # "vsrb"
+_LOCK_PATIENCE_S = 0.5
+"""For a run that was killed a moment ago, and for who looks whether there is one."""
+_LOCK_PAUSE_S = 0.05
 _PATIENCE_S = 30.0
 """For a reader that holds the file at the moment of a checkpoint."""
 
@@ -63,6 +67,18 @@ def folder_of(out: Path) -> Path:
 def exists(out: Path) -> bool:
     """Whether there is a manifest."""
     return (folder_of(out) / _FILE_NAME).is_file()
+
+
+def is_at_work(out: Path) -> bool:
+    """Whether a process holds the manifest for writing, this one included."""
+    try:
+        lock = os.open(folder_of(out) / _LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not try_flock(lock, shared=True)
+    finally:
+        os.close(lock)
 
 
 def open_manifest(out: Path) -> Manifest:
@@ -170,7 +186,10 @@ def _take_lock(out: Path, path: Path) -> int:
     """Hold the manifest until the descriptor is closed, or the process ends in any way."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        if not try_flock(lock):
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while not (is_ours := try_flock(lock)) and time.monotonic() < deadline:
+            time.sleep(_LOCK_PAUSE_S)
+        if not is_ours:
             holder = os.pread(lock, 32, 0).decode("ascii", "replace")
             who = f" (process {holder})" if holder.isdigit() else ""
             raise OutputError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from vsr.batch.manifest import STATES, Clip, Manifest
+from vsr.batch.opening import is_at_work
 
 _UNFINISHED = ("running", "waiting", "failed")
 
@@ -16,6 +18,9 @@ def status(manifest: Manifest) -> dict[str, Any]:
     `total` counts every clip ever found; `eta_seconds` is None as long as nothing was measured.
     """
     clips = manifest.clips()
+    if not is_at_work(manifest.out):
+        # Left so by a run that was killed.
+        clips = [replace(c, state="waiting") if c.state == "running" else c for c in clips]
     counts: dict[str, int] = dict.fromkeys(STATES, 0)
     for clip in clips:
         counts[clip.state] += 1

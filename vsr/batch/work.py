@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vsr.config import UpscaleConfig
 from vsr.pipeline.container import probe_film, settle
-from vsr.pipeline.estimate import count_frames
+from vsr.pipeline.estimate import count_frames, estimate
 from vsr.pipeline.output import sha256_of
 from vsr.pipeline.planning import outline
 from vsr.pipeline.record import own_record
@@ -49,6 +49,31 @@ def look_at(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Fact
         duration_s=info.duration_s,
         codec=info.video.codec,
         container=settled.container,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What making a result takes, per pixel of the source's pictures."""
+
+    seconds_per_pixel: float
+    bytes_per_pixel: float
+
+
+def sample(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Cost | None:
+    """Make a piece of a clip's result and throw it away; None when its length is unknown.
+
+    Raises:
+        VsrError: the piece could not be made.
+    """
+    info = probe_film(source, config)
+    settled = settle(output, config, info)
+    guess = estimate(source, settled.output, info, outline(info, settled.output, config))
+    pixels = (count_frames(info) or 0) * info.video.width * info.video.height
+    if guess.seconds is None or guess.result_bytes is None or not pixels:
+        return None
+    return Cost(
+        seconds_per_pixel=guess.seconds / pixels, bytes_per_pixel=guess.result_bytes / pixels
     )
 
 

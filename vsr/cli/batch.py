@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vsr.cli.choices import film_options, resolve, result_options, size, span
-from vsr.cli.console import print_json, print_line, printable, progress_counter
+from vsr.cli.choices import film_options, resolve, result_options
+from vsr.cli.console import print_json, print_line, progress_counter
 from vsr.cli.stopping import STOPPER
 from vsr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vsr.batch.forecast import Forecast
     from vsr.batch.manifest import Manifest
     from vsr.batch.scan import ScanReport
     from vsr.batch.settings import Settings
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
-EXIT_SOME_FAILED = 7
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _FILTERS = ("include", "exclude", "min_size", "max_size")
-_MAX_LINES = 20
-"""Of clips that are listed for people; `--json` and `export` tell of all."""
 
 
 def _bytes(text: str) -> int:
@@ -82,16 +80,22 @@ def command() -> None:
 
 @command.command("plan")
 @_tree_options
-def plan_command(source: Path, out: Path, dry_run: bool, as_json: bool, **flags: Any) -> None:
+@click.option("--no-estimate", is_flag=True, help="Do not measure how long it will take.")
+def plan_command(
+    source: Path, out: Path, dry_run: bool, as_json: bool, no_estimate: bool, **flags: Any
+) -> None:
     """Find the videos in SRC, look at each, and note in OUT what is to be made of it.
 
     Planned again, new and changed files are taken up, and finished ones left alone.
     """
+    from vsr.cli.batch_tell import tell_plan
+
     restart = flags.pop("restart")
     config, filters = _wishes(flags)
     with _opened(source, out, dry_run=dry_run) as manifest:
         report = _plan(manifest, source, config, filters, restart=restart)
-        _tell_plan(manifest, report, as_json=as_json)
+        guess = None if no_estimate else _guess(manifest)
+        tell_plan(manifest, report, guess, as_json=as_json)
 
 
 @command.command("run")
@@ -121,6 +125,8 @@ def run_command(
     """
     if events and as_json:
         raise ConfigError("events and one document cannot both go to stdout", hint="choose one")
+    from vsr.cli.batch_tell import tell_status
+
     policy = {name: flags.pop(name) for name in ("workers", "retries", "min_free", "overwrite")}
     restart = flags.pop("restart")
     config, filters = _wishes(flags)
@@ -128,7 +134,7 @@ def run_command(
         settings = _settled(manifest, source, config, filters, restart=restart)
         if not dry_run:
             _run(manifest, settings, policy, events=events)
-        return _tell_status(manifest, as_json=as_json, is_quiet=events)
+        return tell_status(manifest, as_json=as_json, is_quiet=events)
 
 
 @command.command("status")
@@ -137,9 +143,10 @@ def run_command(
 def status_command(out: Path, as_json: bool) -> None:
     """Say how far the batch in OUT is; also while it runs."""
     from vsr.batch.opening import read_manifest
+    from vsr.cli.batch_tell import tell_status
 
     with read_manifest(out) as manifest:
-        _tell_status(manifest, as_json=as_json)
+        tell_status(manifest, as_json=as_json)
 
 
 @command.command("retry")
@@ -288,6 +295,15 @@ def _plan(
         )
 
 
+def _guess(manifest: Manifest) -> Forecast:
+    from vsr.batch.forecast import forecast
+    from vsr.batch.settings import stored_settings
+
+    settings = stored_settings(manifest)
+    assert settings is not None, "a planned batch has settings"
+    return forecast(manifest, settings, STOPPER.is_asked)
+
+
 def _run(manifest: Manifest, settings: Settings, policy: dict[str, Any], *, events: bool) -> None:
     from vsr.batch.local import Policy, run_local
     from vsr.cli.batch_progress import show_progress
@@ -300,53 +316,3 @@ def _run(manifest: Manifest, settings: Settings, policy: dict[str, Any], *, even
     )
     with show_progress(manifest, wishes.workers, events=events) as on_event:
         run_local(manifest, settings, wishes, on_event=on_event, should_stop=STOPPER.is_asked)
-
-
-def _tell_plan(manifest: Manifest, report: ScanReport, *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from vsr.batch.status import status
-
-    document = status(manifest)
-    if as_json:
-        print_json({"scan": asdict(report), **document})
-        return
-    print_line(
-        f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged, "
-        f"{report.vanished} vanished; {report.left_out} files and folders left out, "
-        f"{report.linked_folders} links to folders not followed"
-    )
-    waiting = [row for row in document["clips"] if row["state"] in ("waiting", "failed")]
-    frames = sum(row["frames"] or 0 for row in waiting)
-    num_bytes = sum(row["size_bytes"] for row in waiting)
-    print_line(f"to be made: {len(waiting)} clips, {frames} frames, {size(num_bytes)}")
-    _list_bad(document)
-
-
-def _tell_status(manifest: Manifest, *, as_json: bool, is_quiet: bool = False) -> int:
-    """Say how far a batch is; the exit code of a run that ends like that."""
-    from vsr.batch.status import status
-
-    document = status(manifest)
-    if as_json:
-        print_json(document)
-    elif not is_quiet:
-        counts = ", ".join(
-            f"{document[name]} {name}"
-            for name in ("done", "running", "waiting", "failed", "quarantined", "vanished")
-            if document[name] or name == "done"
-        )
-        left_s = document["eta_seconds"]
-        left = f"; about {span(left_s)} left" if left_s else ""
-        print_line(f"{document['total']} clips: {counts}; {document['frames_done']} frames{left}")
-        _list_bad(document)
-    return EXIT_SOME_FAILED if document["failed"] or document["quarantined"] else 0
-
-
-def _list_bad(document: dict[str, Any]) -> None:
-    """The clips that cannot be made, as far as they fit on a screen."""
-    bad = [row for row in document["clips"] if row["state"] in ("failed", "quarantined")]
-    for row in bad[:_MAX_LINES]:
-        print_line(f"  {row['state']}: {printable(row['clip'])}: {row['error']}")
-    if len(bad) > _MAX_LINES:
-        print_line(f"  and {len(bad) - _MAX_LINES} more: see vsr batch quarantine")

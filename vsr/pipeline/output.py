@@ -207,13 +207,14 @@ class WorkFolder:
             self._lock = None
 
 
-def try_flock(lock: int) -> bool:
+def try_flock(lock: int, *, shared: bool = False) -> bool:
     """Lock an open file until it is closed; False while another process has it locked.
 
-    On file systems that know no locks it is not locked, with a warning.
+    Any number may have it `shared`, while nobody has it alone. On file systems that know no locks
+    it is not locked, with a warning.
     """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
