@@ -23,6 +23,9 @@ from vsr.pipeline.result import UpscaleResult
 from vsr.pipeline.verdict import CheckResult
 
 CRASH = Failure(error=None, message="the process was killed by SIGSEGV", exit_code=5, may_pass=True)
+BUG = Failure(
+    error=None, message="a bug of ours", exit_code=70, may_pass=True, detail="Traceback: line 3"
+)
 BROKEN = failure_of(DecodeError("no picture could be decoded"))
 FULL = failure_of(OutputError("the disk is full"), may_pass=True)
 
@@ -162,6 +165,12 @@ def test_too_many_crashes_are_put_aside(batch: Batch) -> None:
     assert batch.manifest.clips()[1].error == CRASH.message
     assert batch.manifest.clips()[1].attempts == 2
     assert batch.events[-1].kind == "quarantined"
+
+
+def test_the_history_says_where_a_bug_is(batch: Batch) -> None:
+    assert batch.run({"a": [BUG]}, retries=0) == "a:quarantined b:done c:done"
+    assert batch.manifest.clips()[0].error == BUG.message
+    assert batch.manifest.history(1)[-1][1:] == ("quarantined", BUG.detail)
 
 
 def test_what_cannot_pass_is_tried_once(batch: Batch) -> None:

@@ -68,6 +68,7 @@ def test_values_progress_and_failures() -> None:
         bug = processes.ask(stumble)
         assert "bug of ours (ZeroDivisionError: oops)" in bug.message
         assert bug.exit_code == 70
+        assert "in stumble" in bug.detail
 
 
 def test_a_worker_that_dies_costs_one_piece_of_work() -> None:

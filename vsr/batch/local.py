@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vsr.batch.fixity import refuse_lists, refuse_sidecar, write_lists, write_sidecar
 from vsr.batch.manifest import Clip, Manifest
@@ -265,24 +265,28 @@ class _Run:
             self._manifest.move(clip.id, "waiting", failure.message)
             return
         if failure.may_pass:
-            self._try_again(clip, failure.message, failure.exit_code)
+            self._try_again(clip, failure.message, failure.exit_code, failure.detail)
         else:
-            self._give_up(clip, failure.message, failure.exit_code)
+            self._give_up(clip, failure.message, failure.exit_code, failure.detail)
 
-    def _try_again(self, clip: Clip, why: str, exit_code: int) -> None:
+    def _try_again(self, clip: Clip, why: str, exit_code: int, detail: str | None = None) -> None:
         """After all the others, unless it was tried often enough."""
         attempts = clip.attempts + 1
         if attempts > self._policy.retries:
-            self._give_up(clip, why, exit_code)
+            self._give_up(clip, why, exit_code, detail)
             return
         logger.warning("%s failed, and is tried again later: %s", clip.path, why)
-        self._manifest.move(clip.id, "failed", error=why, exit_code=exit_code, attempts=attempts)
+        self._manifest.move(
+            clip.id, "failed", detail, error=why, exit_code=exit_code, attempts=attempts
+        )
         self._todo.append(clip.id)
         self._tell(Event(kind="failed", clip=self._manifest.clip(clip.id)))
 
-    def _give_up(self, clip: Clip, why: str, exit_code: int) -> None:
-        values: dict[str, Any] = {"error": why, "exit_code": exit_code}
-        self._manifest.move(clip.id, "quarantined", attempts=clip.attempts + 1, **values)
+    def _give_up(self, clip: Clip, why: str, exit_code: int, detail: str | None = None) -> None:
+        attempts = clip.attempts + 1
+        self._manifest.move(
+            clip.id, "quarantined", detail, error=why, exit_code=exit_code, attempts=attempts
+        )
         self._tell(Event(kind="quarantined", clip=self._manifest.clip(clip.id)))
 
     def _note_progress(self, *, at_once: bool = False) -> None:

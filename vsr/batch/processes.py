@@ -41,6 +41,8 @@ class Failure:
     exit_code: int
     may_pass: bool
     """Whether the same may well succeed another time."""
+    detail: str | None = None
+    """Of a bug: where it happened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +162,15 @@ def _told(kind: str, values: list[Any]) -> Failure:
             exit_code=error.exit_code,
             may_pass=_may_pass(error),
         )
-    last = str(values[0]).strip().splitlines()[-1]
-    text = f"this is a bug of ours ({last}); please report it"
-    return Failure(error=None, message=_one_line(text), exit_code=_EXIT_OUR_BUG, may_pass=True)
+    detail = str(values[0]).strip()
+    text = f"this is a bug of ours ({detail.splitlines()[-1]}); please report it"
+    return Failure(
+        error=None,
+        message=_one_line(text),
+        exit_code=_EXIT_OUR_BUG,
+        may_pass=True,
+        detail=detail,
+    )
 
 
 def _may_pass(error: VsrError) -> bool:
