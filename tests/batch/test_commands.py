@@ -83,6 +83,23 @@ def test_a_run_stays_with_its_plan(
     assert "4 clips: 2 done, 2 quarantined; 7 frames" in captured.out
 
 
+def test_metrics(tree: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "vsr.prom"
+    wishes = ["batch", "-q", "run", str(tree), str(out), "--metrics", str(file)]
+    file.write_text("mine")
+    assert run(wishes) == 6
+    assert file.read_text() == "mine"
+    assert "vsr.prom exists already" in capsys.readouterr().err
+    file.unlink()
+    for _ in range(2):
+        assert run(wishes) == 7
+        lines = file.read_text().splitlines()
+        assert 'vsr_batch_clips{state="done"} 2' in lines
+        assert 'vsr_batch_clips{state="quarantined"} 2' in lines
+        assert "vsr_batch_frames_done 7" in lines
+        assert all(line.startswith(("# HELP ", "# TYPE ", "vsr_batch_")) for line in lines)
+
+
 def test_a_changed_film_takes_the_place_of_its_result(
     tree: Path, out: Path, make_clip: MakeClip
 ) -> None:

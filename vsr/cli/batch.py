@@ -110,12 +110,19 @@ def plan_command(
     help="Room to leave on the disk of OUT.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files of others at a result's name.")
+@click.option(
+    "--metrics",
+    metavar="FILE",
+    type=click.Path(readable=False, path_type=Path),
+    help="Keep numbers for Prometheus there.",
+)
 @click.option("--events", is_flag=True, help="Print progress on stdout, one JSON object a line.")
 def run_command(
     source: Path,
     out: Path,
     dry_run: bool,
     as_json: bool,
+    metrics: Path | None,
     events: bool,
     **flags: Any,
 ) -> int:
@@ -133,7 +140,7 @@ def run_command(
     with _opened(source, out, dry_run=dry_run) as manifest:
         settings = _settled(manifest, source, config, filters, restart=restart)
         if not dry_run:
-            _run(manifest, settings, policy, events=events)
+            _run(manifest, settings, policy, metrics, events=events)
         return tell_status(manifest, as_json=as_json, is_quiet=events)
 
 
@@ -304,8 +311,16 @@ def _guess(manifest: Manifest) -> Forecast:
     return forecast(manifest, settings, STOPPER.is_asked)
 
 
-def _run(manifest: Manifest, settings: Settings, policy: dict[str, Any], *, events: bool) -> None:
+def _run(
+    manifest: Manifest,
+    settings: Settings,
+    policy: dict[str, Any],
+    metrics: Path | None,
+    *,
+    events: bool,
+) -> None:
     from vsr.batch.local import Policy, run_local
+    from vsr.cli.batch_metrics import keep_metrics
     from vsr.cli.batch_progress import show_progress
 
     wishes = Policy(
@@ -314,5 +329,8 @@ def _run(manifest: Manifest, settings: Settings, policy: dict[str, Any], *, even
         min_free_bytes=policy["min_free"],
         overwrite=policy["overwrite"],
     )
-    with show_progress(manifest, wishes.workers, events=events) as on_event:
+    with (
+        show_progress(manifest, wishes.workers, events=events) as show,
+        keep_metrics(manifest, metrics, show) as on_event,
+    ):
         run_local(manifest, settings, wishes, on_event=on_event, should_stop=STOPPER.is_asked)
