@@ -18,7 +18,14 @@ from vsr.batch.processes import Failure, Said
 from vsr.batch.settings import Settings
 from vsr.batch.walk import Filters
 from vsr.config import UpscaleConfig
-from vsr.errors import DecodeError, DeviceError, JobCancelledError, OutputError, OutputExistsError
+from vsr.errors import (
+    DecodeError,
+    DeviceError,
+    JobCancelledError,
+    OpenError,
+    OutputError,
+    OutputExistsError,
+)
 from vsr.pipeline.result import UpscaleResult
 from vsr.pipeline.verdict import CheckResult
 
@@ -106,7 +113,9 @@ class Batch:
         self.events: list[Event] = []
         self._settings = Settings(source=folder / "src", config=UpscaleConfig(), filters=Filters())
         self.manifest = open_manifest(self.out)
+        (folder / "src").mkdir()
         for name in ("a", "b", "c"):
+            (folder / "src" / name).touch()
             self.manifest.add(name, "waiting", output=f"{name}.mkv", frames=4, width=2, height=2)
 
     def run(
@@ -183,6 +192,14 @@ def test_what_cannot_pass_is_tried_once(batch: Batch) -> None:
 def test_an_unfit_machine_quarantines_none(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Script, "fit", failure_of(DeviceError("no CUDA device")))
     with pytest.raises(DeviceError, match="no CUDA device"):
+        batch.run({})
+    assert batch.states() == "a:waiting b:waiting c:waiting"
+
+
+def test_a_tree_that_is_not_mounted_quarantines_none(batch: Batch, tmp_path: Path) -> None:
+    for path in (tmp_path / "src").iterdir():
+        path.unlink()
+    with pytest.raises(OpenError, match=r"are not in .* any more"):
         batch.run({})
     assert batch.states() == "a:waiting b:waiting c:waiting"
 

@@ -20,7 +20,7 @@ from vsr.batch.manifest import Clip, Manifest
 from vsr.batch.processes import Failure, Processes, Said
 from vsr.batch.settings import Settings
 from vsr.batch.work import look_at, make
-from vsr.errors import DeviceError, JobCancelledError, ModelError, OutputError, VsrError
+from vsr.errors import DeviceError, JobCancelledError, ModelError, OpenError, OutputError, VsrError
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.output import writing
 from vsr.pipeline.result import UpscaleResult
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 _NOTE_EVERY_S = 2.0
 """How often the manifest learns how far the running clips are."""
+
+_NUM_LOOKED_FOR = 10
+"""Clips of which one has to be there, or else the whole tree is taken to be elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,7 @@ def run_local(
     Raises:
         JobCancelledError: `should_stop` said so.
         ModelError, DeviceError: no clip can be made like that.
+        OpenError: the tree is not there.
         OutputError: the disk is too full to begin another clip.
     """
     refuse_lists(manifest)
@@ -137,8 +141,13 @@ class _Run:
         """Raise what every clip would meet on this machine, rather than quarantine them all."""
         if not self._todo:
             return
-        clip = self._manifest.clip(self._todo[0])
-        source, output = self._places(clip)
+        first = [self._manifest.clip(clip_id) for clip_id in list(self._todo)[:_NUM_LOOKED_FOR]]
+        if not any(self._places(clip)[0].exists() for clip in first):
+            raise OpenError(
+                f"{first[0].path} and those after it are not in {self._settings.source} any more",
+                hint="see whether that disk is mounted, or plan again",
+            )
+        source, output = self._places(first[0])
         outcome = processes.ask(look_at, source, output, self._config)
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error

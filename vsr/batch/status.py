@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean, linear_regression
 from typing import Any
 
 from vsr.batch.manifest import STATES, Clip, Manifest
@@ -64,19 +65,33 @@ def pixels_of(clip: Clip, num_frames: int | None) -> int:
 
 
 def eta_seconds(clips: Iterable[Clip], num_workers: int) -> float | None:
-    """Time left, by what the finished clips took per pixel; None when nothing is known.
+    """Time left, by what the finished clips took; None when nothing is known.
 
-    A clip that does not say how long it is counts as nothing.
+    A clip takes some time whatever its length, and some for each pixel. One that does not say how
+    long it is counts as empty.
     """
-    taken_s, pixels_done, pixels_left = 0.0, 0, 0
+    done: list[tuple[int, float]] = []
+    left: list[int] = []
     for clip in clips:
         if clip.state == "done" and clip.seconds is not None:
-            taken_s += clip.seconds
-            pixels_done += pixels_of(clip, clip.frames)
+            done.append((pixels_of(clip, clip.frames), clip.seconds))
         elif clip.state in _UNFINISHED:
-            pixels_left += pixels_of(clip, max(0, (clip.frames or 0) - clip.frames_done))
-    if pixels_left == 0:
+            left.append(pixels_of(clip, max(0, (clip.frames or 0) - clip.frames_done)))
+    if not left:
         return 0.0
-    if pixels_done == 0:
+    if not done:
         return None
-    return round(pixels_left * taken_s / pixels_done / num_workers, 1)
+    per_clip_s, per_pixel_s = _costs(done)
+    return round((len(left) * per_clip_s + sum(left) * per_pixel_s) / num_workers, 1)
+
+
+def _costs(done: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Seconds for each clip and for each pixel, by least squares where that gives sense."""
+    pixels, seconds = zip(*done, strict=True)
+    if len(set(pixels)) > 1:
+        slope, intercept = linear_regression(pixels, seconds)
+        if slope > 0 and intercept > 0:
+            return intercept, slope
+    if sum(pixels) == 0:
+        return fmean(seconds), 0.0
+    return 0.0, sum(seconds) / sum(pixels)
