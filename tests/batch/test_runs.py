@@ -202,9 +202,7 @@ def test_signals_and_a_second_run(tree: Path, tmp_path: Path) -> None:
         for line in process.stdout:
             if json.loads(line)["event"] == "started":
                 break
-        begun = time.monotonic()
         assert run(["batch", "run", str(tree), str(out)]) == 6
-        assert time.monotonic() - begun < 10
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
