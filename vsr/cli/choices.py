@@ -70,6 +70,43 @@ _OPTIONS = (
 )
 
 
+_FILM_OPTIONS = (
+    click.option("--scale", type=float, help="Enlarge so many times, from 1.  [default: 4]"),
+    click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`."),
+    click.option(
+        "--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]"
+    ),
+    click.option(
+        "--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]"
+    ),
+    click.option("--crf", type=float, help="Constant quality: lower is better and larger."),
+    click.option(
+        "--encoder-preset", metavar="WORD", help="Speed against size, as the encoder says it."
+    ),
+    click.option(
+        "--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own."
+    ),
+    click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset."),
+    click.option(
+        "--deinterlace",
+        type=click.Choice(["auto", "keep", "off", "bwdif", "bob", "ivtc"]),
+        help="What becomes of interlaced pictures.  [default: auto]",
+    ),
+    click.option(
+        "--max-damage",
+        metavar="SHARE|COUNT",
+        help="Damaged pictures that are borne: 12, 0.05 or 5%.  [default: 100%]",
+    ),
+)
+
+
+def film_options(function: AnyFunction) -> AnyFunction:
+    """Give a command that makes films the options of this file that say how."""
+    for option in reversed(_FILM_OPTIONS):
+        function = option(function)
+    return function
+
+
 def result_options(function: AnyFunction) -> AnyFunction:
     """Give a command the options of this file."""
     for option in reversed(_OPTIONS):
@@ -121,23 +158,25 @@ def _estimate_lines(guess: Estimate) -> list[str]:
     lines = []
     if guess.seconds is not None and guess.result_bytes is not None:
         lines.append(
-            f"  estimate: {_span(guess.seconds)}, a result of {_size(guess.result_bytes)}, "
-            f"{_size(guess.disk_bytes or 0)} of disk meanwhile"
+            f"  estimate: {span(guess.seconds)}, a result of {size(guess.result_bytes)}, "
+            f"{size(guess.disk_bytes or 0)} of disk meanwhile"
         )
     if guess.free_bytes is not None:
         is_short = guess.disk_bytes is not None and guess.disk_bytes > guess.free_bytes
         short = ": NOT ENOUGH" if is_short else ""
-        lines.append(f"  free on that disk: {_size(guess.free_bytes)}{short}")
+        lines.append(f"  free on that disk: {size(guess.free_bytes)}{short}")
     return [*lines, f"  estimated from {guess.how}"]
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A length of time, for people."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _size(num_bytes: int) -> str:
+def size(num_bytes: int) -> str:
+    """An amount of data, for people."""
     amount = float(num_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:

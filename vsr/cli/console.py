@@ -120,14 +120,14 @@ def add_verbosity_options(command: AnyCommand) -> AnyCommand:
 
 
 @contextmanager
-def progress_counter(what: str) -> Iterator[Callable[[int], None] | None]:
-    """A counter of frames on a terminal, nothing elsewhere."""
+def progress_counter(what: str, unit: str = " frames") -> Iterator[Callable[[int], None] | None]:
+    """A counter, of frames unless told otherwise, on a terminal; nothing elsewhere."""
     if not is_interactive():
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(desc=what, unit=" frames", leave=False) as bar:
+    with tqdm(desc=what, unit=unit, leave=False) as bar:
 
         def draw(num_done: int) -> None:
             bar.update(num_done - bar.n)

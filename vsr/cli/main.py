@@ -30,6 +30,7 @@ from vsr.errors import DeviceMemoryError, JobCancelledError, VsrError
 
 COMMANDS = {
     "upscale": "Make a video larger: the same film, with detail recovered.",
+    "batch": "Make all videos of a folder tree larger, over as many runs as it takes.",
     "image": "Make a still, or a folder of stills, larger.",
     "probe": "Say what a file holds.",
     "check": "Prove that a result is the same film as its source, only larger.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsr.cli.choices import is_stdout, preview_lines, resolve, result_options
+from vsr.cli.choices import film_options, is_stdout, preview_lines, resolve, result_options
 from vsr.cli.console import is_interactive, print_json, print_line, verbosity
 from vsr.cli.report import refuse_report, report_run
 from vsr.cli.stopping import STOPPER
@@ -29,29 +29,8 @@ PERCENT_PER_LINE = 10
 @click.command("upscale", short_help="Make a video larger.")
 @click.argument("source", metavar="IN", type=click.Path(readable=False, path_type=Path))
 @click.argument("output", metavar="OUT", type=click.Path(readable=False, path_type=Path))
-@click.option("--scale", type=float, help="Enlarge so many times, from 1.  [default: 4]")
-@click.option("--model", metavar="ID|FILE", help="Network to use; see `vsr models list`.")
-@click.option("--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
-@click.option(
-    "--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]"
-)
-@click.option("--crf", type=float, help="Constant quality: lower is better and larger.")
-@click.option(
-    "--encoder-preset", metavar="WORD", help="Speed against size, as the encoder says it."
-)
-@click.option("--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own.")
-@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset.")
-@click.option(
-    "--deinterlace",
-    type=click.Choice(["auto", "keep", "off", "bwdif", "bob", "ivtc"]),
-    help="What becomes of interlaced pictures.  [default: auto]",
-)
+@film_options
 @click.option("--frame-rate", metavar="RATE", help="Of an image sequence.  [default: 24]")
-@click.option(
-    "--max-damage",
-    metavar="SHARE|COUNT",
-    help="Damaged pictures that are borne: 12, 0.05 or 5%.  [default: 100%]",
-)
 @result_options
 @click.option("--dry-run", is_flag=True, help="Read IN, say what would be done, and do nothing.")
 @click.option("--workers", type=int, help="Pieces made at a time; 0: by cores.  [default: 1]")

@@ -143,7 +143,7 @@ class WorkFolder:
         except FileNotFoundError:
             return False
         try:
-            if _flock(lock) and _is_at(lock, name):
+            if try_flock(lock) and _is_at(lock, name):
                 self._refuse_strangers()
                 # For the message of whoever comes second; a full disk must not stop us here.
                 with suppress(OSError):
@@ -207,9 +207,14 @@ class WorkFolder:
             self._lock = None
 
 
-def _flock(lock: int) -> bool:
+def try_flock(lock: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; False while another process has it locked.
+
+    Any number may have it `shared`, while nobody has it alone. On file systems that know no locks
+    it is not locked, with a warning.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -69,6 +69,13 @@ class Job:
         self.flush()
         return True
 
+    def say(self, *values: Any, now: bool = False) -> None:
+        """Let the parent know how far other work than a segment is, as often as `tell` or `now`."""
+        time_s = time.monotonic()
+        if now or time_s >= self._next_s:
+            self._next_s = time_s + 1 / PROGRESS_PER_S
+            self._send("progress", *values)
+
     def flush(self) -> None:
         """Send the last progress, if it was not."""
         if self._untold is not None:

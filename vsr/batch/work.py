@@ -1,0 +1,115 @@
+"""What a worker process does with one clip: look at it, or make its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsr.config import UpscaleConfig
+from vsr.pipeline.container import probe_film, settle
+from vsr.pipeline.estimate import count_frames, estimate
+from vsr.pipeline.output import sha256_of
+from vsr.pipeline.planning import outline
+from vsr.pipeline.record import own_record
+
+if TYPE_CHECKING:
+    from vsr.pipeline.result import Progress, UpscaleResult
+    from vsr.pipeline.worker import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a clip is, before its frames were read."""
+
+    width: int
+    height: int
+    frames: int | None
+    """As its container says, or as its length and rate tell."""
+    duration_s: float | None
+    codec: str
+    container: str
+    """Of the result."""
+
+
+def look_at(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Facts:
+    """Probe a clip, and decide of its run what can be decided without reading it.
+
+    Raises:
+        VsrError: as `upscale` before it starts.
+    """
+    info = probe_film(source, config)
+    settled = settle(output, config, info)
+    outline(info, settled.output, config)
+    return Facts(
+        width=info.video.width,
+        height=info.video.height,
+        frames=count_frames(info),
+        duration_s=info.duration_s,
+        codec=info.video.codec,
+        container=settled.container,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What making a result takes, per pixel of the source's pictures."""
+
+    seconds_per_pixel: float
+    bytes_per_pixel: float
+
+
+def sample(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Cost | None:
+    """Make a piece of a clip's result and throw it away; None when its length is unknown.
+
+    Raises:
+        VsrError: the piece could not be made.
+    """
+    info = probe_film(source, config)
+    settled = settle(output, config, info)
+    guess = estimate(source, settled.output, info, outline(info, settled.output, config))
+    pixels = (count_frames(info) or 0) * info.video.width * info.video.height
+    if guess.seconds is None or guess.result_bytes is None or not pixels:
+        return None
+    return Cost(
+        seconds_per_pixel=guess.seconds / pixels, bytes_per_pixel=guess.result_bytes / pixels
+    )
+
+
+def digest(job: Job, source: Path) -> str:
+    """SHA-256 of all of a file."""
+    return sha256_of(source)
+
+
+def make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int) -> UpscaleResult:
+    """Make a clip's result, or go on with it.
+
+    Args:
+        job: of the worker.
+        source: the clip.
+        output: name of the result.
+        config: what is asked for.
+        fresh: as `Clip.fresh`; of that, only what an earlier run of ours has made is replaced.
+
+    Raises:
+        VsrError: as `upscale`.
+    """
+    # Here, because a worker that only looks at clips needs it not.
+    from vsr.pipeline.upscale import upscale
+
+    is_ours = fresh > 0 and own_record(output) is not None
+    wishes = {"overwrite": is_ours or config.overwrite, "restart": fresh > 1}
+    return upscale(source, output, config.model_copy(update=wishes), progress=_teller(job))
+
+
+def _teller(job: Job) -> Callable[[Progress], None]:
+    phase = ""
+
+    def tell(progress: Progress) -> None:
+        nonlocal phase
+        # The first of a phase is never left out: it tells what is on disk by then.
+        is_first, phase = progress.phase != phase, progress.phase
+        job.say(progress.phase, progress.num_done, progress.num_frames, now=is_first)
+
+    return tell
