@@ -96,10 +96,19 @@ def report_run(run: dict[str, Any], config: UpscaleConfig, page: Path | None) ->
     result = Path(run["result"])
     told = {key: value for key, value in run.items() if key != "check"}
     told["settings"] = config.model_dump(mode="json")
+    told["model_card"] = _card(run["model"])
     report = make_report(Path(run["source"]), result, check=run["check"], run=told)
     page = page or page_path(result)
     write_report(report, page)
     return [f"{page}: {report.verdict}", *(f"{f.kind}: {f.sentence}" for f in report.findings)]
+
+
+def _card(model: str) -> dict[str, Any]:
+    """What is known of the weights; empty for models without."""
+    from vsr.models.checkpoint import card_of, resolve_spec
+
+    card = card_of(resolve_spec(model))
+    return {} if card is None else card.model_dump(mode="json", exclude_none=True)
 
 
 def page_path(result: Path) -> Path:

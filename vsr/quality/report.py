@@ -89,6 +89,9 @@ class Still(_Frozen):
     before_jpeg: str = Field(repr=False)
     """Base64."""
     after_jpeg: str = Field(repr=False)
+    crop_before_jpeg: str = Field(default="", repr=False)
+    """A small part of it, where it differs most from its source; pixel for pixel."""
+    crop_after_jpeg: str = Field(default="", repr=False)
 
 
 class Summary(_Frozen):
@@ -141,6 +144,8 @@ class Report(_Frozen):
     """What the run that made the result told of itself: model, plan, events, timings, digests."""
     tags: dict[str, str] = {}
     """Of the result's container."""
+    unavailable: tuple[str, ...] = ()
+    """Measures that could not be taken, and why."""
     measured_s: float = 0.0
     """How long measuring took."""
 
@@ -176,6 +181,11 @@ def shown(text: str) -> str:
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c
         for c in text
     )
+
+
+def file_name(path: str) -> str:
+    """The last part of a path of any system, as text."""
+    return shown(path).rsplit("/", 1)[-1].rsplit("\\", 1)[-1]
 
 
 def _shown_within(value: Any) -> Any:
@@ -221,8 +231,7 @@ def timecode(frame: int, frame_rate: Fraction) -> str:
 def to_edl(report: Report) -> str:
     """The shots as a CMX 3600 list, so that an editor can cut by them."""
     rate = Fraction(report.frame_rate)
-    title = shown(report.result).rsplit("/", 1)[-1].rsplit("\\", 1)[-1]
-    lines = [f"TITLE: {title}", "FCM: NON-DROP FRAME"]
+    lines = [f"TITLE: {file_name(report.result)}", "FCM: NON-DROP FRAME"]
     for shot in report.shots[:_EDL_MAX_EVENTS]:
         start = timecode(shot.first_frame, rate)
         end = timecode(shot.first_frame + shot.num_frames, rate)
