@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -30,7 +31,8 @@ _MOVES_CODES = 0.3
 _STANDS_SHARE = 0.1
 """Of the source's change: a result that changes less stands still while the film goes on."""
 _GRID_PX = 8
-_EDGE_PX = 2
+_SEAM_PX = 4
+_SEAM_BANDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,43 @@ class Pair:
     """Luma of the result at the size of the source."""
     enlarged_HW: Picture
     """Luma of the result at the size of the source, enlarged again: without the new detail."""
+    plain_HW: Picture
+    """Luma of the source, enlarged by plain interpolation and reduced: the least to be expected."""
 
     @classmethod
     def of(cls, source: View, result: View) -> Pair:
         """Reduce and enlarge once for all measures."""
         reduced = resize(result.luma_HW, *source.luma_HW.shape)
         enlarged = cv2.resize(reduced, result.luma_HW.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return cls(source, result, reduced, np.asarray(enlarged, np.float32))
+        plain = plainly(source.luma_HW, *result.luma_HW.shape)
+        return cls(source, result, reduced, np.asarray(enlarged, np.float32), plain)
 
     @property
     def error(self) -> Picture:
         return self.reduced_HW - self.source.luma_HW
+
+
+def plainly(picture_HW: Picture, height: int, width: int) -> Picture:
+    """The same, enlarged by bicubic interpolation to this size and reduced again.
+
+    Both steps together are one small separable kernel at the picture's own size, which costs a
+    fraction of doing them; exact inside of the picture where sizes are multiples.
+    """
+    down = _round_trip(picture_HW.shape[0], height)
+    across = _round_trip(picture_HW.shape[1], width)
+    seen = cv2.sepFilter2D(picture_HW, -1, across, down, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _round_trip(small: int, large: int) -> Picture:
+    """What becomes of one line of light, enlarged and reduced: 17 weights, sum 1."""
+    line = np.zeros((1, 33), np.float32)
+    line[0, 16] = 1
+    size = (max(1, round(33 * large / small)), 1)
+    enlarged = np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_CUBIC), np.float32)
+    weights = resize(enlarged, 1, 33)[0, 8:25]
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def blocks(picture_HW: Picture) -> Picture:
@@ -69,6 +97,14 @@ class Fidelity:
     def __init__(self) -> None:
         self._psnr = self._ssim = 0.0
         self._count = 0
+        self.plain_psnr_db = math.nan
+        """What plain interpolation would have had in the last frame."""
+        self.offset_codes = math.nan
+        """By how much the last frame is brighter than its source."""
+        self.excess_codes = math.nan
+        """Root mean square error of the block that is most worse than plain interpolation..."""
+        self.excess_at = 0.0, 0.0
+        """...and its middle, as shares of width and height."""
         self.worst_psnr_db = math.inf
         self.worst_map: Picture | None = None
         """Mean squared error in codes², of each block of the worst frame."""
@@ -76,9 +112,11 @@ class Fidelity:
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
-        squared = np.square(pair.error)
-        mse = float(squared.mean(dtype=np.float64))
-        self.psnr_db = min(PSNR_CEILING_DB, -10 * math.log10(mse)) if mse else PSNR_CEILING_DB
+        error = pair.error
+        squared, usual = np.square(error), np.square(pair.plain_HW - pair.source.luma_HW)
+        self.psnr_db, self.plain_psnr_db = _psnr_db(squared), _psnr_db(usual)
+        self.offset_codes = CODES * float(error.mean(dtype=np.float64))
+        self._find_excess(blocks(squared), blocks(usual))
         if min(squared.shape) >= _SSIM_MIN_PX:
             one, two = (
                 torch.from_numpy(luma)[None, None]
@@ -92,11 +130,23 @@ class Fidelity:
             self.worst_psnr_db = self.psnr_db
             self.worst_map = blocks(squared) * np.float32(CODES**2)
 
+    def _find_excess(self, squared: Picture, usual: Picture) -> None:
+        # Plain interpolation's own error twice over is what a coder does to the same place.
+        excess = np.maximum(squared - 2 * usual, 0)
+        row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)
+        self.excess_codes = CODES * math.sqrt(float(excess[row, column]))
+        self.excess_at = (column + 0.5) / excess.shape[1], (row + 0.5) / excess.shape[0]
+
     def compute(self) -> tuple[float, float]:
         """(dB, SSIM); NaN without frames."""
         if not self._count:
             return math.nan, math.nan
         return self._psnr / self._count, self._ssim / self._count
+
+
+def _psnr_db(squared_HW: Picture) -> float:
+    mse = float(squared_HW.mean(dtype=np.float64))
+    return min(PSNR_CEILING_DB, -10 * math.log10(mse)) if mse else PSNR_CEILING_DB
 
 
 class Detail:
@@ -140,11 +190,15 @@ class Sharpness:
     def __init__(self) -> None:
         self._steps = [0.0, 0.0]
         self.ratio = math.nan
+        self.plain_ratio = math.nan
+        """What plain interpolation would have had in the last frame."""
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
         source, result = _steepness(pair.source.luma_HW), _steepness(pair.reduced_HW)
-        self.ratio = result / source if source * CODES > 0.2 else math.nan
+        is_known = source * CODES > 0.2
+        self.ratio = result / source if is_known else math.nan
+        self.plain_ratio = _steepness(pair.plain_HW) / source if is_known else math.nan
         self._steps[0] += source
         self._steps[1] += result
 
@@ -238,42 +292,49 @@ class Standstill:
 class Seams:
     """Steps of brightness along straight lines that the source has not: borders of tiles.
 
-    The error of each column, mean over rows and frames, is smooth unless something ends there. A
-    step of more than `min_codes` and of eight times the usual one counts; likewise of rows. Seen
-    are steps that stay where they are, of brightness and not of sharpness alone.
+    Of the mean error of all frames, the means of `_SEAM_PX` pixels on either side of a line are
+    compared, in each of eight bands along it. A seam steps the same way in nearly all of them;
+    edges of things in the picture do not. Seen are steps of brightness that stay where they are,
+    not steps of sharpness.
     """
 
-    def __init__(self, min_codes: float = 0.5) -> None:
+    def __init__(self, min_codes: float = 0.7) -> None:
         self._min_codes = min_codes
-        self._columns: NDArray[np.float64] | None = None
-        self._rows: NDArray[np.float64] | None = None
+        self._error: NDArray[np.float32] | None = None
         self._count = 0
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
         error = pair.error
-        columns, rows = error.mean(axis=0, dtype=np.float64), error.mean(axis=1, dtype=np.float64)
-        if self._columns is None or self._rows is None:
-            self._columns, self._rows = columns, rows
-        else:
-            self._columns, self._rows = self._columns + columns, self._rows + rows
+        self._error = error if self._error is None else cv2.accumulate(error, self._error)
         self._count += 1
 
     def compute(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """(columns, rows): the first pixel of the source after each seam, and its step in codes."""
-        if self._columns is None or self._rows is None:
+        if self._error is None:
             return [], []
-        return self._found(self._columns), self._found(self._rows)
+        mean = self._error * np.float32(CODES / self._count)
+        return self._found(mean), self._found(mean.T)
 
-    def _found(self, profile: NDArray[np.float64]) -> list[tuple[int, float]]:
-        steps = np.diff(profile) * CODES / self._count
-        # The outermost pixels are extrapolated, by every kernel in another way.
-        inner = steps[_EDGE_PX:-_EDGE_PX]
-        if inner.size < _GRID_PX:
+    def _found(self, error: Picture) -> list[tuple[int, float]]:
+        if error.shape[1] < 4 * _SEAM_PX or error.shape[0] < _SEAM_BANDS:
             return []
-        least = max(self._min_codes, 8.0 * float(np.median(np.abs(inner))))
-        places = np.flatnonzero(np.abs(inner) > least)
-        return [(int(at) + _EDGE_PX + 1, float(inner[at])) for at in places]
+        bands = np.stack([b.mean(axis=0) for b in np.array_split(error, _SEAM_BANDS)])
+        sums = np.cumsum(bands, axis=1, dtype=np.float64)
+        sides = (sums[:, _SEAM_PX:] - sums[:, :-_SEAM_PX]) / _SEAM_PX
+        # steps[:, k] lies before pixel k + 1 + _SEAM_PX: the outermost are left out, which every
+        # kernel extrapolates in another way.
+        steps = sides[:, _SEAM_PX:] - sides[:, :-_SEAM_PX]
+        step = np.median(steps, axis=0)
+        usual = float(np.median(np.abs(steps)))
+        agree = np.sum(np.sign(steps) == np.sign(step), axis=0)
+        least = max(self._min_codes, 4.0 * usual)
+        found: list[tuple[int, float]] = []
+        height = np.where(agree >= _SEAM_BANDS - 1, np.abs(step), 0.0)
+        while height.size and (at := int(np.argmax(height))) >= 0 and height[at] > least:
+            found.append((at + 1 + _SEAM_PX, float(step[at])))
+            height[max(0, at - _SEAM_PX) : at + _SEAM_PX + 1] = 0
+        return sorted(found)
 
 
 class Blockiness:

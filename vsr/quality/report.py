@@ -32,12 +32,24 @@ class FrameScore(_Frozen):
     time_s: float
     psnr_db: float
     """Reduced result against source."""
+    plain_psnr_db: float
+    """What plain interpolation would have."""
     ssim: float | None
+    offset_codes: float
+    """Mean of the reduced result less that of the source, luma."""
+    excess_codes: float
+    """Root mean square error, beyond plain interpolation's, of the block where that is most..."""
+    excess_x: float
+    """...and its middle, as a share of the width..."""
+    excess_y: float
+    """...and of the height."""
     flicker_codes: float | None
     """Change of the error along the motion; None in the first frame of a shot."""
     detail_codes: float
     sharpness: float | None
     """Steepness of the reduced result over the source's."""
+    plain_sharpness: float | None
+    """What plain interpolation would have."""
     overshoot_codes: float
     clipped_share: float
     """Pixels at black or white, less the source's."""
@@ -66,6 +78,7 @@ class Shot(_Frozen):
     """CIEDE2000 between the mean colours of result and source."""
     codes_rgb: tuple[float, float, float]
     sharpness: float | None
+    plain_sharpness: float | None
     flicker_codes: float | None
     detail_codes: float
 
@@ -102,6 +115,8 @@ class Summary(_Frozen):
     flicker_codes: float | None
     detail_codes: float | None
     sharpness: float | None
+    plain_psnr_db: float | None
+    plain_sharpness: float | None
     overshoot_codes: float | None
     clipped_share: float | None
     blockiness: float | None
