@@ -145,8 +145,10 @@ def test_plots_have_every_point_and_say_their_values(report: Report, show: Opene
     assert plots.count() == 7
     # The first frame of a shot has no flicker.
     for number, expected in ((0, [FRAMES]), (2, [CUT - 1, FRAMES - CUT - 1]), (6, [FRAMES] * 3)):
-        lines = plots.nth(number).locator("polyline").evaluate_all(
-            "lines => lines.map(line => line.points.numberOfItems)"
+        lines = (
+            plots.nth(number)
+            .locator("polyline")
+            .evaluate_all("lines => lines.map(line => line.points.numberOfItems)")
         )
         assert lines == expected
     svg = plots.first.locator("svg")

@@ -138,7 +138,7 @@ def make_report(
     from vsr.pipeline.declared import read_declared
     from vsr.pipeline.planning import decoder_threads
     from vsr.pipeline.shots import CutDetector
-    from vsr.quality.findings import verdict
+    from vsr.quality.findings import of_check, verdict
     from vsr.quality.measure import Film, measure
     from vsr.quality.report import Report
     from vsr.quality.views import Viewer
@@ -177,6 +177,7 @@ def make_report(
             on_frame=on_frame,
         )
     is_same = None if check is None else bool(check["ok"])
+    findings = (*of_check(check or {}), *found.findings)
     return Report(
         source=str(source),
         result=str(result),
@@ -185,9 +186,9 @@ def make_report(
         result_size=(new.width, new.height),
         frame_rate=str(new.frame_rate or old.frame_rate or 25),
         num_frames=len(found.frames),
-        ok=not found.findings and is_same is not False,
-        verdict=verdict(found.findings, is_same),
-        findings=found.findings,
+        ok=not findings and is_same is not False,
+        verdict=verdict(findings, is_same),
+        findings=findings,
         summary=found.summary,
         frames=found.frames,
         shots=found.shots,

@@ -26,13 +26,17 @@ _MAP = (18, 32)
 """Most rows and columns of a map of where something lies."""
 _BLACK = 3.0 / 255
 _LIT = 10.0 / 255
-_MOVES_CODES = 0.3
-"""Mean change below which a source stands still."""
+_MOVES_CODES = 0.5
+"""Mean change of a small picture below which a source stands still."""
+_MOVES_PX = (64, 36)
+"""Columns and rows of that picture, in which most of a film's noise is gone."""
 _STANDS_SHARE = 0.1
 """Of the source's change: a result that changes less stands still while the film goes on."""
 _GRID_PX = 8
 _SEAM_PX = 4
 _SEAM_BANDS = 8
+_SEAM_MOST = 5
+_SEAM_MAX = 8.0 / 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ def _round_trip(small: int, large: int) -> Picture:
     """What becomes of one line of light, enlarged and reduced: 17 weights, sum 1."""
     line = np.zeros((1, 33), np.float32)
     line[0, 16] = 1
-    size = (max(1, round(33 * large / small)), 1)
-    enlarged = np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_CUBIC), np.float32)
+    enlarged = resize(line, 1, max(1, round(33 * large / small)))
     weights = resize(enlarged, 1, 33)[0, 8:25]
     return np.asarray(weights / weights.sum(), np.float32)
 
@@ -182,9 +185,9 @@ class Detail:
 
 
 class Sharpness:
-    """How steep the reduced result is against its source: ratio of mean gradients, 1 is alike.
+    """How steep the reduced result is against its source: ratio of gradients, 1 is alike.
 
-    Mean absolute step between neighbouring pixels, both ways. NaN where the source is flat.
+    Root mean square step between neighbouring pixels, both ways. NaN where the source is flat.
     """
 
     def __init__(self) -> None:
@@ -208,9 +211,10 @@ class Sharpness:
 
 
 def _steepness(luma_HW: Picture) -> float:
-    down = float(np.abs(luma_HW[1:] - luma_HW[:-1]).mean(dtype=np.float64))
-    across = float(np.abs(luma_HW[:, 1:] - luma_HW[:, :-1]).mean(dtype=np.float64))
-    return down + across
+    # Of squares, not of magnitudes: edges count, not the slopes of wide shades.
+    down, across = luma_HW[1:] - luma_HW[:-1], luma_HW[:, 1:] - luma_HW[:, :-1]
+    squares = float(np.vdot(down, down)) / down.size + float(np.vdot(across, across)) / across.size
+    return math.sqrt(squares)
 
 
 class Overshoot:
@@ -276,6 +280,7 @@ class Standstill:
         source, result = pair.source.luma_HW, pair.reduced_HW
         self.is_black = bool(result.mean() < _BLACK and source.mean() > _LIT)
         self.is_frozen = False
+        source, result = _thumbnail(source), _thumbnail(result)
         if self._before is not None:
             moved = CODES * float(np.abs(source - self._before[0]).mean())
             followed = CODES * float(np.abs(result - self._before[1]).mean())
@@ -289,13 +294,18 @@ class Standstill:
         return self.num_frozen, self.num_black
 
 
+def _thumbnail(luma_HW: Picture) -> Picture:
+    size = min(_MOVES_PX[0], luma_HW.shape[1]), min(_MOVES_PX[1], luma_HW.shape[0])
+    return np.asarray(cv2.resize(luma_HW, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
 class Seams:
     """Steps of brightness along straight lines that the source has not: borders of tiles.
 
     Of the mean error of all frames, the means of `_SEAM_PX` pixels on either side of a line are
-    compared, in each of eight bands along it. A seam steps the same way in nearly all of them;
-    edges of things in the picture do not. Seen are steps of brightness that stay where they are,
-    not steps of sharpness.
+    compared, in each of eight bands along it. A seam steps the same way in most of them, and the
+    brightness stays what it is beyond it; neither holds for edges of things in the picture. Seen
+    are steps of brightness that stay where they are, not steps of sharpness.
     """
 
     def __init__(self, min_codes: float = 0.7) -> None:
@@ -305,7 +315,8 @@ class Seams:
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
-        error = pair.error
+        # A seam is a small step in every frame; one broken frame must not outweigh them.
+        error = np.clip(pair.error, -_SEAM_MAX, _SEAM_MAX)
         self._error = error if self._error is None else cv2.accumulate(error, self._error)
         self._count += 1
 
@@ -317,22 +328,24 @@ class Seams:
         return self._found(mean), self._found(mean.T)
 
     def _found(self, error: Picture) -> list[tuple[int, float]]:
-        if error.shape[1] < 4 * _SEAM_PX or error.shape[0] < _SEAM_BANDS:
+        if error.shape[1] < 8 * _SEAM_PX or error.shape[0] < _SEAM_BANDS:
             return []
         bands = np.stack([b.mean(axis=0) for b in np.array_split(error, _SEAM_BANDS)])
         sums = np.cumsum(bands, axis=1, dtype=np.float64)
-        sides = (sums[:, _SEAM_PX:] - sums[:, :-_SEAM_PX]) / _SEAM_PX
-        # steps[:, k] lies before pixel k + 1 + _SEAM_PX: the outermost are left out, which every
-        # kernel extrapolates in another way.
-        steps = sides[:, _SEAM_PX:] - sides[:, :-_SEAM_PX]
-        step = np.median(steps, axis=0)
-        usual = float(np.median(np.abs(steps)))
-        agree = np.sum(np.sign(steps) == np.sign(step), axis=0)
-        least = max(self._min_codes, 4.0 * usual)
+        means = (sums[:, _SEAM_PX:] - sums[:, :-_SEAM_PX]) / _SEAM_PX
+        # near[:, k] and far[:, k] lie before pixel k + 1 + 2 * _SEAM_PX: those at the edge are left
+        # out, which every kernel extrapolates in another way.
+        near = (means[:, _SEAM_PX:] - means[:, :-_SEAM_PX])[:, _SEAM_PX:-_SEAM_PX]
+        far = means[:, 3 * _SEAM_PX :] - means[:, : -3 * _SEAM_PX]
+        step = np.median(near, axis=0)
+        least = max(self._min_codes, 4.0 * float(np.median(np.abs(near))))
+        # The whole step within a band, or half of it where it begins or ends there.
+        agree = np.sum(near * np.sign(step) > least / 2, axis=0)
+        stays = np.median(far, axis=0) * np.sign(step) > np.abs(step) / 2
         found: list[tuple[int, float]] = []
-        height = np.where(agree >= _SEAM_BANDS - 1, np.abs(step), 0.0)
+        height = np.where(stays & (agree >= _SEAM_MOST), np.abs(step), 0.0)
         while height.size and (at := int(np.argmax(height))) >= 0 and height[at] > least:
-            found.append((at + 1 + _SEAM_PX, float(step[at])))
+            found.append((at + 1 + 2 * _SEAM_PX, float(step[at])))
             height[max(0, at - _SEAM_PX) : at + _SEAM_PX + 1] = 0
         return sorted(found)
 

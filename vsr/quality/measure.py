@@ -35,7 +35,7 @@ from vsr.quality.consistency import (
     Standstill,
     blocks,
 )
-from vsr.quality.findings import find
+from vsr.quality.findings import find, without_noise
 from vsr.quality.metrics import psnr_db, ssim
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
 from vsr.quality.temporal import motion
@@ -191,6 +191,7 @@ class _Meter:
             excess_y=self.fidelity.excess_at[1],
             ssim=_known(self.fidelity.ssim),
             flicker_codes=_known(self.flicker.codes),
+            plain_flicker_codes=_known(self.flicker.plain_codes),
             detail_codes=self.detail.codes,
             sharpness=_known(self.sharpness.ratio),
             plain_sharpness=_known(self.sharpness.plain_ratio),
@@ -211,17 +212,21 @@ class _Meter:
         # What changes at a cut is no flicker.
         first = {0, *cuts}
         frames = tuple(
-            f.model_copy(update={"flicker_codes": None}) if f.frame in first else f
+            f.model_copy(update={"flicker_codes": None, "plain_flicker_codes": None})
+            if f.frame in first
+            else f
             for f in self.scores
         )
         starts = sorted(cut for cut in first if cut < len(frames))
         ends = [*starts[1:], len(frames)]
+        frames = tuple(
+            f for a, b in zip(starts, ends, strict=True) for f in without_noise(frames[a:b])
+        )
         shots = tuple(
-            _shot(number, frames[a:b], np.mean(self.colors[a:b], axis=0))
+            _shot(number, frames[a:b], self.colors[a:b])
             for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
         )
         blockiness = _known(self.blocks.compute())
-        frozen, black = self.still.compute()
         summary = Summary(
             psnr_db=_known(self.fidelity.compute()[0]),
             ssim=_known(self.fidelity.compute()[1]),
@@ -234,8 +239,8 @@ class _Meter:
             clipped_share=_known(self.clipping.compute()),
             blockiness=blockiness,
             delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
-            num_frozen=frozen,
-            num_black=black,
+            num_frozen=sum(f.frozen for f in frames),
+            num_black=sum(f.black for f in frames),
             reference_psnr_db=_mean(f.reference_psnr_db for f in frames),
             reference_ssim=_mean(f.reference_ssim for f in frames),
         )
@@ -259,25 +264,32 @@ class _Shimmer:
 
     def __init__(self) -> None:
         self._before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.codes = math.nan
+        self.codes = self.plain_codes = math.nan
+        """The second is what plain interpolation would have."""
 
     def update(self, pair: Pair) -> None:
         height, width = pair.source.luma_HW.shape
         factor = min(1.0, _FLOW_PX / width)
         size = max(1, round(height * factor)), max(1, round(width * factor))
-        self.codes = math.nan
+        self.codes = self.plain_codes = math.nan
         if min(size) < _FLOW_MIN_PX:
             return
-        source, error = (
+        source, error, plain = (
             torch.from_numpy(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA))[None]
-            for picture in (pair.source.luma_HW, pair.error)
+            for picture in (
+                pair.source.luma_HW,
+                pair.error,
+                pair.plain_HW - pair.source.luma_HW,
+            )
         )
+        errors_2HW = torch.cat((error, plain))
         if self._before is not None:
             flow_2HW, seen_1HW = motion(source, self._before[0])
-            carried = warp(self._before[1][None], flow_2HW[None])[0]
-            change = (error - carried).abs() * seen_1HW
-            self.codes = CODES * float(change.sum() / seen_1HW.sum().clamp(min=1))
-        self._before = source, error
+            carried_2HW = warp(self._before[1][None], flow_2HW[None])[0]
+            change_2HW = (errors_2HW - carried_2HW).abs() * seen_1HW
+            means = CODES * change_2HW.sum(dim=(1, 2)) / seen_1HW.sum().clamp(min=1)
+            self.codes, self.plain_codes = means.tolist()
+        self._before = source, errors_2HW
 
 
 class _Album:
@@ -391,9 +403,12 @@ def _against(result: Picture, truth: Picture) -> tuple[float, float]:
     return float(psnr_db(one, two)[0]), float(ssim(one, two)[0])
 
 
-def _shot(number: int, frames: Sequence[FrameScore], colors: NDArray[np.float64]) -> Shot:
+def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np.float64]]) -> Shot:
     drift = ColorDrift()
-    drift.add(colors)
+    # A black frame is named as such, and its shot not as dark.
+    for frame, means in zip(frames, colors, strict=True):
+        if not frame.black:
+            drift.add(means)
     difference, codes = drift.compute()
     start, last = frames[0].time_s, frames[-1].time_s
     step = (last - start) / (len(frames) - 1) if len(frames) > 1 else 0.0
@@ -405,7 +420,7 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: NDArray[np.float64]
         end_s=round(last + step, 6),
         psnr_db=float(np.mean([f.psnr_db for f in frames])),
         delta_e=_known(difference),
-        codes_rgb=codes,
+        codes_rgb=codes if all(map(math.isfinite, codes)) else (0.0, 0.0, 0.0),
         sharpness=_mean(f.sharpness for f in frames),
         plain_sharpness=_mean(f.plain_sharpness for f in frames),
         flicker_codes=_mean(f.flicker_codes for f in frames),

@@ -45,6 +45,8 @@ class FrameScore(_Frozen):
     """...and of the height."""
     flicker_codes: float | None
     """Change of the error along the motion; None in the first frame of a shot."""
+    plain_flicker_codes: float | None
+    """What plain interpolation would have."""
     detail_codes: float
     sharpness: float | None
     """Steepness of the reduced result over the source's."""
