@@ -11,16 +11,14 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vsr.quality.colors import ColorDrift, ciede2000, rgb_to_lab
 from vsr.quality.consistency import (
-    Blockiness,
     Clipping,
     Detail,
     Fidelity,
     Overshoot,
     Pair,
-    Seams,
     Sharpness,
-    Standstill,
 )
+from vsr.quality.defects import Blockiness, Seams, Standstill
 from vsr.quality.views import Picture, View, resize
 
 ROWS, COLUMNS = 48, 64

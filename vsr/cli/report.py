@@ -198,6 +198,7 @@ def make_report(
         check=check or {},
         run=run or {},
         tags=dict(after.metadata),
+        unavailable=found.unavailable,
         measured_s=found.seconds,
     )
 

@@ -28,6 +28,8 @@ _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("Ground truth: luma, PSNR", "dB", (("", "reference_psnr_db"),)),
     ("Ground truth: luma, SSIM", "", (("", "reference_ssim"),)),
+    ("Ground truth: luma, MS-SSIM", "", (("", "reference_ms_ssim"),)),
+    ("Ground truth: luma, XPSNR", "dB", (("", "reference_xpsnr_db"),)),
 )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from vsr.quality.report import Finding, FrameScore, Shot
 
 # Limits lie between what clean results measure and what planted defects do. Clean were, by plain
-# interpolation x2 and CRF 18: a drawn street with text (32 to 34 dB), a cartoon, a still photograph,
-# that cartoon with noise of 8 codes, at an eighth of its light and with fades, a lecture, a 1960s
-# film; and the street by the shipped network x4.
+# interpolation x2 and CRF 18: a drawn street with text, a cartoon, a still photograph, a lecture, a
+# film on reels; the cartoon with noise of 8 codes, at an eighth of its light, and fading; and by
+# the shipped network x4 the street.
 MIN_PSNR_DB = 30.0
 """Reduced result against source; clean: 32.3 and more..."""
 MAX_BELOW_PLAIN_DB = 4.0
@@ -25,14 +25,16 @@ MAX_DELTA_E = 1.0
 MAX_CODES = 1.5
 """Mean of R, G or B of a shot; clean: 0.7. Three codes of Cr are 4.7 of R."""
 MIN_SHARPNESS = 0.7
-"""Steepness of a shot over plain interpolation's; clean: 0.79, where the encoder took the noise of
-the dark. Blurred by a Gaussian of 2 pixels of 640: 0.38 to 0.69..."""
+"""Steepness of a shot over plain interpolation's; clean: 0.84, where the encoder took the noise of
+the dark, 0.94 elsewhere, 1.2 by the network. A Gaussian
+of 2 pixels of 640 makes it 0.4 to 0.5..."""
 MIN_SHARPNESS_OF_FILM = 0.75
-"""...or over the upper quartile of the film; clean: 0.91. Blurred by 1.2 pixels: 0.62 to 0.74."""
+"""...or over the upper quartile of the film; clean: 0.89. A Gaussian of
+1.2 pixels of 640 makes it 0.64, by the network."""
 FLICKER_TIMES = 1.75
 """A frame flickers that has so many times what its shot has, for its motion..."""
 FLICKER_CODES = 0.5
-"""...and so much more; clean: FLICK."""
+"""...and so much more; clean: at most 0.6 of both together."""
 MAX_JUMP_CODES = 1.2
 """By which brightness may jump against the source's from frame to frame; clean: 0.4."""
 MAX_EXCESS_CODES = 9.0

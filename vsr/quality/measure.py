@@ -5,7 +5,6 @@ Kept for each frame are a dozen numbers; kept of pictures are the worst, the bes
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,38 +17,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.errors import MediaError, ShapeError
+from vsr.errors import MediaError
 from vsr.frame import Frame
 from vsr.models.flow import warp
+from vsr.quality.album import Album
 from vsr.quality.colors import ColorDrift
 from vsr.quality.consistency import (
     CODES,
-    Blockiness,
     Clipping,
     Detail,
     Fidelity,
     Overshoot,
     Pair,
-    Seams,
     Sharpness,
-    Standstill,
-    blocks,
 )
+from vsr.quality.defects import Blockiness, Seams, Standstill
 from vsr.quality.findings import find, without_noise
-from vsr.quality.metrics import psnr_db, ssim
+from vsr.quality.reference import GroundTruth, TruthScore
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
 from vsr.quality.temporal import motion
-from vsr.quality.views import Picture, Viewer
+from vsr.quality.views import Viewer
 
 _FLOW_PX = 320
 """Most columns of the pictures in which motion is looked for."""
 _FLOW_MIN_PX = 16
-_STILL_PX = 1280
-_CROP_PX = (192, 108)
-_EXAMPLES = ("worst", "typical", "best")
-_GAIN_DB = 0.05
-"""By which a frame must be the better example to be compressed anew."""
-_JPEG_QUALITY = 88
 
 
 class ShotFinder(Protocol):
@@ -82,6 +73,8 @@ class Measured:
     stills: tuple[Still, ...]
     detail_map: tuple[tuple[float, ...], ...]
     worst_map: tuple[tuple[float, ...], ...]
+    unavailable: tuple[str, ...]
+    """Measures against the ground truth that could not be taken, and why."""
     seconds: float
 
 
@@ -111,19 +104,16 @@ def measure(
     """
     started = time.perf_counter()
     meter = _Meter(source.viewer, result.viewer, result.time_base)
-    truth = None if reference is None else iter(reference.frames)
+    truth = None if reference is None else GroundTruth(reference.frames, reference.viewer)
     for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
         finder.push_frame(new)
-        against: Picture | None = None
-        if truth is not None and reference is not None:
-            shown = next(truth, None)
-            against = None if shown is None else reference.viewer.view(shown).luma_HW
-        meter.add(rank, old, new, against)
+        meter.add(rank, old, new, truth)
         if on_frame is not None:
             on_frame(rank + 1)
     if not meter.scores:
         raise MediaError("The result has no frame to measure.")
-    return meter.close(finder.finish(), time.perf_counter() - started)
+    unavailable = () if truth is None else truth.unavailable()
+    return meter.close(finder.finish(), unavailable, time.perf_counter() - started)
 
 
 def _pairs(
@@ -160,9 +150,9 @@ class _Meter:
         self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
         self.drift = ColorDrift()
         self.flicker = _Shimmer()
-        self.album = _Album(self.old_viewer, self.new_viewer)
+        self.album = Album(self.old_viewer, self.new_viewer)
 
-    def add(self, rank: int, old: Frame, new: Frame, truth: Picture | None) -> None:
+    def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
         pair = Pair.of(self.old_viewer.view(old), self.new_viewer.view(new))
         for each in (
             self.fidelity,
@@ -179,7 +169,7 @@ class _Meter:
             each.update(pair)
         self.colors.append(self.drift.means)
         red, green, blue = (float(v) for v in self.drift.codes)
-        scores = (None, None) if truth is None else _against(pair.result.luma_HW, truth)
+        against = TruthScore() if truth is None else truth.score(new, pair.result.luma_HW)
         score = FrameScore(
             frame=rank,
             time_s=round(float(new.pts * self.time_base), 6),
@@ -202,13 +192,17 @@ class _Meter:
             blue_codes=blue,
             frozen=self.still.is_frozen,
             black=self.still.is_black,
-            reference_psnr_db=scores[0],
-            reference_ssim=scores[1],
+            reference_psnr_db=against.psnr_db,
+            reference_ssim=against.ssim,
+            reference_ms_ssim=against.ms_ssim,
+            reference_xpsnr_db=against.xpsnr_db,
         )
         self.scores.append(score)
         self.album.offer(score, pair, old, new)
 
-    def close(self, cuts: tuple[int, ...], seconds: float) -> Measured:
+    def close(
+        self, cuts: tuple[int, ...], unavailable: tuple[str, ...], seconds: float
+    ) -> Measured:
         # What changes at a cut is no flicker.
         first = {0, *cuts}
         frames = tuple(
@@ -243,6 +237,8 @@ class _Meter:
             num_black=sum(f.black for f in frames),
             reference_psnr_db=_mean(f.reference_psnr_db for f in frames),
             reference_ssim=_mean(f.reference_ssim for f in frames),
+            reference_ms_ssim=_mean(f.reference_ms_ssim for f in frames),
+            reference_xpsnr_db=_mean(f.reference_xpsnr_db for f in frames),
         )
         return Measured(
             summary=summary,
@@ -252,6 +248,7 @@ class _Meter:
             stills=self.album.stills(),
             detail_map=_rows(self.detail.map_codes()),
             worst_map=_rows(self.fidelity.worst_map),
+            unavailable=unavailable,
             seconds=round(seconds, 3),
         )
 
@@ -290,117 +287,6 @@ class _Shimmer:
             means = CODES * change_2HW.sum(dim=(1, 2)) / seen_1HW.sum().clamp(min=1)
             self.codes, self.plain_codes = means.tolist()
         self._before = source, errors_2HW
-
-
-class _Album:
-    """The worst, a typical and the best frame seen so far, and a small part of each."""
-
-    def __init__(self, old_viewer: Viewer, new_viewer: Viewer) -> None:
-        self._viewers = old_viewer, new_viewer
-        self._held: dict[str, tuple[FrameScore, tuple[str, ...]]] = {}
-        self._sum = 0.0
-
-    def offer(self, score: FrameScore, pair: Pair, old: Frame, new: Frame) -> None:
-        """Take the frame if it is a better example than the one held."""
-        self._sum += score.psnr_db
-        usual = self._sum / (score.frame + 1)
-        taken = [title for title in _EXAMPLES if self._is_better(title, score, usual)]
-        if not taken:
-            return
-        jpegs = self._jpegs(pair, old, new)
-        for title in taken:
-            self._held[title] = score, jpegs
-
-    def _is_better(self, title: str, score: FrameScore, usual: float) -> bool:
-        if title not in self._held:
-            return True
-        held = self._held[title][0].psnr_db
-        gain = {
-            "worst": held - score.psnr_db,
-            # Of what is usual by now, not when the frame came: the first one would stay for ever.
-            "typical": abs(held - usual) - abs(score.psnr_db - usual),
-            "best": score.psnr_db - held,
-        }
-        return gain[title] > _GAIN_DB
-
-    def _jpegs(self, pair: Pair, old: Frame, new: Frame) -> tuple[str, ...]:
-        after = self._viewers[1].rgb(new)
-        height, width = after.shape[:2]
-        before = _resized(self._viewers[0].rgb(old), (width, height))
-        factor = min(1.0, _STILL_PX / width)
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        rows, columns = _crop(pair, height, width)
-        return tuple(
-            _jpeg(picture)
-            for picture in (
-                _resized(before, size),
-                _resized(after, size),
-                before[rows, columns],
-                after[rows, columns],
-            )
-        )
-
-    def stills(self) -> tuple[Still, ...]:
-        """Each frame once, the worst first."""
-        titles: dict[int, list[str]] = {}
-        for title, (score, _) in self._held.items():
-            titles.setdefault(score.frame, []).append(title)
-        made = []
-        for names in titles.values():
-            score, (before, after, crop_before, crop_after) = self._held[names[0]]
-            made.append(
-                Still(
-                    title=" and ".join(names),
-                    frame=score.frame,
-                    time_s=score.time_s,
-                    psnr_db=score.psnr_db,
-                    before_jpeg=before,
-                    after_jpeg=after,
-                    crop_before_jpeg=crop_before,
-                    crop_after_jpeg=crop_after,
-                )
-            )
-        return tuple(made)
-
-
-def _crop(pair: Pair, height: int, width: int) -> tuple[slice, slice]:
-    """The part of the result around the block that is least like its source."""
-    squared = blocks(np.square(pair.error))
-    row, column = np.unravel_index(int(np.argmax(squared)), squared.shape)
-    size = min(_CROP_PX[1], height), min(_CROP_PX[0], width)
-    starts = [
-        min(max(0, round((at + 0.5) * whole / number) - part // 2), whole - part)
-        for at, number, whole, part in zip(
-            (row, column), squared.shape, (height, width), size, strict=True
-        )
-    ]
-    return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
-
-
-def _resized(rgb_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if rgb_HW3.shape[1::-1] == size:
-        return rgb_HW3
-    is_smaller = size[0] < rgb_HW3.shape[1]
-    kind = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(rgb_HW3, size, interpolation=kind), np.uint8)
-
-
-def _jpeg(rgb_HW3: NDArray[np.uint8]) -> str:
-    """Base64 of a JPEG."""
-    bgr = cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done, "a picture of 8 bits can be compressed"
-    return base64.b64encode(bytes(data)).decode("ascii")
-
-
-def _against(result: Picture, truth: Picture) -> tuple[float, float]:
-    if result.shape != truth.shape:
-        raise ShapeError(
-            f"the reference is {truth.shape[1]}x{truth.shape[0]}, the result "
-            f"{result.shape[1]}x{result.shape[0]}: they must be of one size"
-        )
-    one, two = (torch.from_numpy(p).clamp(0, 1)[None, None] for p in (result, truth))
-    return float(psnr_db(one, two)[0]), float(ssim(one, two)[0])
 
 
 def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np.float64]]) -> Shot:

@@ -35,6 +35,8 @@ _SUMMARY = (
     ("num_black", "Black frames", "", "where the source is not"),
     ("reference_psnr_db", "Ground truth, PSNR", "dB", "luma at full size"),
     ("reference_ssim", "Ground truth, SSIM", "", "luma at full size"),
+    ("reference_ms_ssim", "Ground truth, MS-SSIM", "", "luma at five sizes"),
+    ("reference_xpsnr_db", "Ground truth, XPSNR", "dB", "luma, weighted by what eyes notice"),
 )
 
 

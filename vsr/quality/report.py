@@ -64,6 +64,9 @@ class FrameScore(_Frozen):
     reference_psnr_db: float | None = None
     """Luma against the ground truth at full size, where one was given."""
     reference_ssim: float | None = None
+    reference_ms_ssim: float | None = None
+    reference_xpsnr_db: float | None = None
+    """Of luma, as FFmpeg's filter says it."""
 
 
 class Shot(_Frozen):
@@ -129,6 +132,8 @@ class Summary(_Frozen):
     num_black: int
     reference_psnr_db: float | None = None
     reference_ssim: float | None = None
+    reference_ms_ssim: float | None = None
+    reference_xpsnr_db: float | None = None
 
 
 class Report(_Frozen):
