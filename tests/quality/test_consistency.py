@@ -14,6 +14,7 @@ from vsr.quality.consistency import (
     Clipping,
     Detail,
     Fidelity,
+    Histogram,
     Overshoot,
     Pair,
     Sharpness,
@@ -179,3 +180,14 @@ def test_drift_of_three_codes() -> None:
     assert 0.3 < difference < 3
     measure.restart()
     assert math.isnan(measure.compute()[0])
+
+
+def test_a_histogram_of_both_films() -> None:
+    measure = Histogram()
+    source = np.full((8, 8), 0.5, np.float32)
+    result = np.full((16, 16), 1.2, np.float32)
+    result[:, :4] = -0.1
+    measure.update(Pair.of(view(source), view(result)))
+    before, after = measure.compute()
+    assert before[32] == 1
+    assert (after[0], after[63]) == (0.25, 0.75)

@@ -83,6 +83,7 @@ def report_of(found: Measured, **changes: Any) -> Report:
         "stills": found.stills,
         "detail_map": found.detail_map,
         "worst_map": found.worst_map,
+        "histogram": found.histogram,
     }
     return Report(**{**values, **changes})
 
@@ -210,6 +211,7 @@ def test_the_page_is_complete_and_asks_nobody(clean: Measured) -> None:
         assert f"{kind}-src 'sha256-{digest}'" in policy
     plots = [given for tag, given in page.tags if given.get("class") == "plot"]
     assert all(len(str(given["data-values"]).split()) == FRAMES for given in plots)
+    assert len(re.findall(r'class="curve before"', html)) == 1
     curves = [given for tag, given in page.tags if tag == "polyline"]
     assert len(str(curves[0]["points"]).split()) == FRAMES
     pictures = [given for tag, given in page.tags if tag == "img"]

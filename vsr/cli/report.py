@@ -195,6 +195,7 @@ def make_report(
         stills=found.stills,
         detail_map=found.detail_map,
         worst_map=found.worst_map,
+        histogram=found.histogram,
         check=check or {},
         run=run or {},
         tags=dict(after.metadata),

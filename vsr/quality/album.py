@@ -17,7 +17,7 @@ _STILL_PX = 1280
 _JPEG_QUALITY = 88
 _CROP_PX = (192, 108)
 _EXAMPLES = ("worst", "typical", "best")
-_GAIN_DB = 0.05
+_GAIN_DB = 0.25
 """By which a frame must be the better example to be compressed anew."""
 
 
@@ -50,7 +50,8 @@ class Album:
             "typical": abs(held - usual) - abs(score.psnr_db - usual),
             "best": score.psnr_db - held,
         }
-        return gain[title] > _GAIN_DB
+        # The worst is also shown as a map, which must be of the same frame.
+        return gain[title] > (0 if title == "worst" else _GAIN_DB)
 
     def _jpegs(self, pair: Pair, old: Frame, new: Frame) -> tuple[str, ...]:
         after = self._viewers[1].rgb(new)

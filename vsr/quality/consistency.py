@@ -15,6 +15,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vsr.quality.metrics import PSNR_CEILING_DB, ssim
 from vsr.quality.views import Picture, View, resize
@@ -251,3 +252,26 @@ class Clipping:
 
 def _clipped(luma_HW: Picture) -> float:
     return float(np.count_nonzero((luma_HW <= 0) | (luma_HW >= 1))) / luma_HW.size
+
+
+class Histogram:
+    """How much of the films is how bright: shares of 64 equal steps from black to white.
+
+    Of every second pixel of every second row; what lies beyond counts with the outermost steps.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((2, 64))
+
+    def update(self, pair: Pair) -> None:
+        """Take the next frame."""
+        for counts, luma in zip(
+            self._counts, (pair.source.luma_HW, pair.result.luma_HW), strict=True
+        ):
+            steps = np.clip(luma[::2, ::2] * 64, 0, 63).astype(np.uint8)
+            counts += np.bincount(steps.ravel(), minlength=64)
+
+    def compute(self) -> NDArray[np.float64]:
+        """(2, 64): source and result, each of sum 1; NaN without frames."""
+        shares: NDArray[np.float64] = self._counts / self._counts.sum(axis=1, keepdims=True)
+        return shares

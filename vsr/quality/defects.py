@@ -70,7 +70,7 @@ class Seams:
     are steps of brightness that stay where they are, not steps of sharpness.
     """
 
-    def __init__(self, min_codes: float = 0.7) -> None:
+    def __init__(self, min_codes: float = 1.0) -> None:
         self._min_codes = min_codes
         self._error: NDArray[np.float32] | None = None
         self._count = 0

@@ -154,6 +154,20 @@ def _stretches(
     return tuple(" ".join(points) for points in stretches if points)
 
 
+def histogram(report: Report) -> tuple[str, ...]:
+    """Points of the source's curve and of the result's; empty without them."""
+    most = max((share for line in report.histogram for share in line), default=0.0)
+    if not most:
+        return ()
+    return tuple(
+        " ".join(
+            f"{WIDTH * index / max(1, len(line) - 1):.1f},{HEIGHT * (1 - share / most):.1f}"
+            for index, share in enumerate(line)
+        )
+        for line in report.histogram
+    )
+
+
 def maps(report: Report) -> list[Map]:
     """Where detail was added, and where the worst frame is unlike its source."""
     made = []

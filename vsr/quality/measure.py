@@ -27,6 +27,7 @@ from vsr.quality.consistency import (
     Clipping,
     Detail,
     Fidelity,
+    Histogram,
     Overshoot,
     Pair,
     Sharpness,
@@ -73,6 +74,7 @@ class Measured:
     stills: tuple[Still, ...]
     detail_map: tuple[tuple[float, ...], ...]
     worst_map: tuple[tuple[float, ...], ...]
+    histogram: tuple[tuple[float, ...], ...]
     unavailable: tuple[str, ...]
     """Measures against the ground truth that could not be taken, and why."""
     seconds: float
@@ -148,7 +150,7 @@ class _Meter:
         self.fidelity, self.detail, self.sharpness = Fidelity(), Detail(), Sharpness()
         self.overshoot, self.clipping = Overshoot(), Clipping()
         self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
-        self.drift = ColorDrift()
+        self.drift, self.histogram = ColorDrift(), Histogram()
         self.flicker = _Shimmer()
         self.album = Album(self.old_viewer, self.new_viewer)
 
@@ -165,6 +167,7 @@ class _Meter:
             self.blocks,
             self.drift,
             self.flicker,
+            self.histogram,
         ):
             each.update(pair)
         self.colors.append(self.drift.means)
@@ -248,6 +251,7 @@ class _Meter:
             stills=self.album.stills(),
             detail_map=_rows(self.detail.map_codes()),
             worst_map=_rows(self.fidelity.worst_map),
+            histogram=tuple(tuple(np.round(line, 5).tolist()) for line in self.histogram.compute()),
             unavailable=unavailable,
             seconds=round(seconds, 3),
         )

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vsr.quality.figures import maps, plots, short
+from vsr.quality.figures import HEIGHT, WIDTH, histogram, maps, plots, short
 from vsr.quality.report import Report, file_name, shown, timecode, to_edl
 
 _MAX_POINTS = 20_000
@@ -71,6 +71,8 @@ def to_html(report: Report) -> str:
         summary=_summary(report),
         plots=plots(report, stride),
         stride=stride,
+        histogram=histogram(report),
+        canvas=(WIDTH, HEIGHT),
         maps=maps(report),
         shots=[_shot_cells(report, number) for number in range(len(report.shots))],
         sections=_sections(report),
@@ -93,7 +95,10 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
     for key, name, unit, meaning in _SUMMARY:
         value = getattr(report.summary, key)
         if value is not None:
-            text = f"{100 * value:+.2f}" if unit == "%" else short(value)
+            text = f"{round(100 * value, 2) + 0:+.2f}" if unit == "%" else short(value)
+            plain = getattr(report.summary, f"plain_{key}", None)
+            if plain is not None:
+                meaning = f"{meaning}; plain interpolation: {short(plain)}"
             lines.append((name, f"{text} {unit}".rstrip(), meaning))
     return lines
 
@@ -186,6 +191,9 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         told = ((key, inner) for key, inner in value.items() if _is_told(inner))
         return "; ".join(f"{_spaced(key)}: {_words(inner)}" for key, inner in told)
+    if isinstance(value, list | tuple):
+        items = (i.values() if isinstance(i, dict) else [i] for i in value)
+        return "; ".join(", ".join(_words(v) for v in item if _is_told(v)) for item in items)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

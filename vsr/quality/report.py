@@ -160,6 +160,9 @@ class Report(_Frozen):
     """Rows of blocks, root mean square codes of detail added, over the film."""
     worst_map: tuple[tuple[float, ...], ...] = ()
     """Rows of blocks, mean squared codes between source and reduced result, of the worst frame."""
+    histogram: tuple[tuple[float, ...], ...] = ()
+    """Of source and of result: the share of pixels in each of equal steps of luma, black to white,
+    those beyond counted with the outermost."""
     check: dict[str, Any] = {}
     """Conformance: `ok` and `rows`, as `vsr check` says it."""
     run: dict[str, Any] = {}
