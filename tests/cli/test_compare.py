@@ -92,3 +92,14 @@ def test_one_film_is_not_enough_and_none_is_replaced(films: tuple[Path, Path]) -
     picture.write_bytes(films[0].read_bytes())
     assert run(["compare", "--overwrite", "-o", str(picture), str(picture), str(films[1])]) == 2
     assert picture.read_bytes() == films[0].read_bytes()
+
+
+def test_a_turned_film_stands_upright(make_clip: MakeClip, tmp_path: Path) -> None:
+    turned = make_clip(tmp_path / "turned.mp4", width=64, height=48, rotation=90)
+    upright = make_clip(tmp_path / "upright.mp4", width=48, height=64)
+    assert (
+        run(["compare", "--at", "0", "-o", str(tmp_path / "s.png"), str(turned), str(upright)]) == 0
+    )
+    picture = cv2.imread(str(tmp_path / "s.png"))
+    assert picture is not None
+    assert picture.shape[:2] == (28 + 64 + 4 + 64 + 4, 2 * 48 + 4)

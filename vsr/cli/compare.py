@@ -104,7 +104,7 @@ def _picture(info: MediaInfo, at: Fraction) -> Pixels:
         frame = next(iter(reader), None)
     if frame is None:
         raise ConfigError(f"{info.path} is over before {_clock(at)}", hint="take an earlier --at")
-    return Viewer(color).rgb(frame)
+    return Viewer(color, turn=video.rotation).rgb(frame)
 
 
 def _refuse(sheet: Path, films: tuple[Path, ...], *, overwrite: bool) -> None:
