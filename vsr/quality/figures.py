@@ -50,7 +50,9 @@ class Plot:
     title: str
     unit: str
     low: str
+    """The least value, and..."""
     high: str
+    """...the greatest; the canvas reaches a little beyond both."""
     start: str
     end: str
     curves: tuple[Curve, ...]
@@ -110,6 +112,7 @@ def _plot(
     low, high = min(known), max(known)
     # A curve that hardly moves stays flat instead of filling the plot with its noise.
     room = max((high - low) * 0.05, 1e-3 * max(abs(high), abs(low), 1e-2))
+    least, most = short(low), short(high)
     low, high = low - room, high + room
     last = max(1, report.num_frames - 1)
     marks = (
@@ -124,8 +127,8 @@ def _plot(
     return Plot(
         title=title,
         unit=unit,
-        low=short(low),
-        high=short(high),
+        low=least,
+        high=most,
         start=f"{frames[0].time_s:.1f}",
         end=f"{frames[-1].time_s:.1f}",
         curves=tuple(
