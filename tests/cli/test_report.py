@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 
 from vsr.cli.main import run
@@ -72,3 +73,44 @@ def test_an_input_is_never_replaced(films: tuple[Path, Path]) -> None:
     before = source.read_bytes()
     assert run(["report", "--overwrite", "-o", str(source), str(source), str(result)]) == 2
     assert source.read_bytes() == before
+
+
+def shifted(film: Path, path: Path, frame: int, ticks: int) -> Path:
+    """The same packets, one of them so many ticks later."""
+    with av.open(str(film)) as source, av.open(str(path), "w") as target:
+        target.metadata.update(source.metadata)
+        old = source.streams.video[0]
+        new = target.add_stream_from_template(old, opaque=True)
+        # Without it the muxer takes a clock of its own.
+        new.time_base = old.time_base
+        packets = [p for p in source.demux(old) if p.size]
+        late = sorted(packets, key=lambda p: p.pts or 0)[frame]
+        for packet in packets:
+            if packet is late and packet.pts is not None:
+                packet.pts += ticks
+            packet.stream = new
+            target.mux(packet)
+    return path
+
+
+def test_a_shift_of_two_ticks_is_named_on_the_page(
+    make_clip: MakeClip, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = make_clip(tmp_path / "film.mp4", frames=6)
+    result = tmp_path / "large.mp4"
+    assert run([*UPSCALE, "--", str(source), str(result)]) == 0
+    late = shifted(result, tmp_path / "late.mp4", 3, 2)
+    page = tmp_path / "late.html"
+    capfd.readouterr()
+    assert run(["report", "-q", "-o", str(page), str(source), str(late)]) == 0
+    assert "pts: Not as in the source" in capfd.readouterr().out
+    document = json.loads((tmp_path / "late.json").read_text())
+    assert document["ok"] is False
+    assert "pts" in [finding["kind"] for finding in document["findings"]]
+    assert "NOT the same film" in document["verdict"]
+    assert "<strong>pts</strong>" in page.read_text(encoding="utf-8")
+    # The same done without a shift is not named so.
+    even = shifted(result, tmp_path / "even.mp4", 3, 0)
+    assert run(["report", "-q", "-o", str(page), str(source), str(even)]) == 0
+    kinds = [f["kind"] for f in json.loads((tmp_path / "late.json").read_text())["findings"]]
+    assert "pts" not in kinds

@@ -11,16 +11,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vsr.quality.colors import ColorDrift, ciede2000, rgb_to_lab
 from vsr.quality.consistency import (
-    Blockiness,
     Clipping,
     Detail,
     Fidelity,
+    Histogram,
     Overshoot,
     Pair,
-    Seams,
     Sharpness,
-    Standstill,
 )
+from vsr.quality.defects import Blockiness, Seams, Standstill
 from vsr.quality.views import Picture, View, resize
 
 ROWS, COLUMNS = 48, 64
@@ -181,3 +180,14 @@ def test_drift_of_three_codes() -> None:
     assert 0.3 < difference < 3
     measure.restart()
     assert math.isnan(measure.compute()[0])
+
+
+def test_a_histogram_of_both_films() -> None:
+    measure = Histogram()
+    source = np.full((8, 8), 0.5, np.float32)
+    result = np.full((16, 16), 1.2, np.float32)
+    result[:, :4] = -0.1
+    measure.update(Pair.of(view(source), view(result)))
+    before, after = measure.compute()
+    assert before[32] == 1
+    assert (after[0], after[63]) == (0.25, 0.75)

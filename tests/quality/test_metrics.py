@@ -11,6 +11,7 @@ from vsr.quality.metrics import (
     PSNR_CEILING_DB,
     Psnr,
     Ssim,
+    ms_ssim,
     prepare,
     psnr_db,
     rgb_to_y,
@@ -110,3 +111,28 @@ def test_shapes_are_checked() -> None:
         psnr_db(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))
     with pytest.raises(ShapeError, match="SSIM needs 11x11"):
         ssim(torch.zeros(1, 1, 10, 20), torch.zeros(1, 1, 10, 20))
+
+
+def test_ms_ssim_equals_torchmetrics() -> None:
+    image = pytest.importorskip("torchmetrics.functional.image")
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.rand(2, 1, 23, 31, generator=generator)
+    reference = torch.nn.functional.interpolate(coarse, size=(180, 240), mode="bicubic").clamp(0, 1)
+    noise = (
+        torch.randn(reference.shape, generator=generator)
+        * torch.tensor([0.02, 0.2])[:, None, None, None]
+    )
+    result = (reference + noise).clamp(0, 1)
+    expected = [
+        float(
+            image.multiscale_structural_similarity_index_measure(
+                result[k : k + 1], reference[k : k + 1], data_range=1.0
+            )
+        )
+        for k in range(2)
+    ]
+    assert ms_ssim(result, reference).tolist() == pytest.approx(expected, abs=1e-4)
+    assert expected[1] < expected[0] < 1
+    assert ms_ssim(reference, reference).tolist() == pytest.approx([1.0, 1.0], abs=1e-6)
+    with pytest.raises(ShapeError, match="MS-SSIM needs 176x176"):
+        ms_ssim(torch.zeros(1, 1, 175, 200), torch.zeros(1, 1, 175, 200))

@@ -35,6 +35,7 @@ COMMANDS = {
     "probe": "Say what a file holds.",
     "check": "Prove that a result is the same film as its source, only larger.",
     "report": "Show on one page how good a result is, and where to look.",
+    "compare": "Lay the same moments of several films side by side.",
     "models": "List the networks and say what is known of them.",
     "train": "Train a network from a configuration file.",
     "eval": "Score networks by the published protocols.",

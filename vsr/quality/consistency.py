@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -23,14 +24,6 @@ CODES = 255.0
 _SSIM_MIN_PX = 11
 _MAP = (18, 32)
 """Most rows and columns of a map of where something lies."""
-_BLACK = 3.0 / 255
-_LIT = 10.0 / 255
-_MOVES_CODES = 0.3
-"""Mean change below which a source stands still."""
-_STANDS_SHARE = 0.1
-"""Of the source's change: a result that changes less stands still while the film goes on."""
-_GRID_PX = 8
-_EDGE_PX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +36,42 @@ class Pair:
     """Luma of the result at the size of the source."""
     enlarged_HW: Picture
     """Luma of the result at the size of the source, enlarged again: without the new detail."""
+    plain_HW: Picture
+    """Luma of the source, enlarged by plain interpolation and reduced: the least to be expected."""
 
     @classmethod
     def of(cls, source: View, result: View) -> Pair:
         """Reduce and enlarge once for all measures."""
         reduced = resize(result.luma_HW, *source.luma_HW.shape)
         enlarged = cv2.resize(reduced, result.luma_HW.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return cls(source, result, reduced, np.asarray(enlarged, np.float32))
+        plain = plainly(source.luma_HW, *result.luma_HW.shape)
+        return cls(source, result, reduced, np.asarray(enlarged, np.float32), plain)
 
     @property
     def error(self) -> Picture:
         return self.reduced_HW - self.source.luma_HW
+
+
+def plainly(picture_HW: Picture, height: int, width: int) -> Picture:
+    """The same, enlarged by bicubic interpolation to this size and reduced again.
+
+    Both steps together are one small separable kernel at the picture's own size, which costs a
+    fraction of doing them; exact inside of the picture where sizes are multiples.
+    """
+    down = _round_trip(picture_HW.shape[0], height)
+    across = _round_trip(picture_HW.shape[1], width)
+    seen = cv2.sepFilter2D(picture_HW, -1, across, down, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _round_trip(small: int, large: int) -> Picture:
+    """What becomes of one line of light, enlarged and reduced: 17 weights, sum 1."""
+    line = np.zeros((1, 33), np.float32)
+    line[0, 16] = 1
+    enlarged = resize(line, 1, max(1, round(33 * large / small)))
+    weights = resize(enlarged, 1, 33)[0, 8:25]
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def blocks(picture_HW: Picture) -> Picture:
@@ -69,6 +87,14 @@ class Fidelity:
     def __init__(self) -> None:
         self._psnr = self._ssim = 0.0
         self._count = 0
+        self.plain_psnr_db = math.nan
+        """What plain interpolation would have had in the last frame."""
+        self.offset_codes = math.nan
+        """By how much the last frame is brighter than its source."""
+        self.excess_codes = math.nan
+        """Root mean square error of the block that is most worse than plain interpolation..."""
+        self.excess_at = 0.0, 0.0
+        """...and its middle, as shares of width and height."""
         self.worst_psnr_db = math.inf
         self.worst_map: Picture | None = None
         """Mean squared error in codes², of each block of the worst frame."""
@@ -76,9 +102,11 @@ class Fidelity:
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
-        squared = np.square(pair.error)
-        mse = float(squared.mean(dtype=np.float64))
-        self.psnr_db = min(PSNR_CEILING_DB, -10 * math.log10(mse)) if mse else PSNR_CEILING_DB
+        error = pair.error
+        squared, usual = np.square(error), np.square(pair.plain_HW - pair.source.luma_HW)
+        self.psnr_db, self.plain_psnr_db = _psnr_db(squared), _psnr_db(usual)
+        self.offset_codes = CODES * float(error.mean(dtype=np.float64))
+        self._find_excess(blocks(squared), blocks(usual))
         if min(squared.shape) >= _SSIM_MIN_PX:
             one, two = (
                 torch.from_numpy(luma)[None, None]
@@ -92,11 +120,23 @@ class Fidelity:
             self.worst_psnr_db = self.psnr_db
             self.worst_map = blocks(squared) * np.float32(CODES**2)
 
+    def _find_excess(self, squared: Picture, usual: Picture) -> None:
+        # Plain interpolation's own error twice over is what a coder does to the same place.
+        excess = np.maximum(squared - 2 * usual, 0)
+        row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)
+        self.excess_codes = CODES * math.sqrt(float(excess[row, column]))
+        self.excess_at = (column + 0.5) / excess.shape[1], (row + 0.5) / excess.shape[0]
+
     def compute(self) -> tuple[float, float]:
         """(dB, SSIM); NaN without frames."""
         if not self._count:
             return math.nan, math.nan
         return self._psnr / self._count, self._ssim / self._count
+
+
+def _psnr_db(squared_HW: Picture) -> float:
+    mse = float(squared_HW.mean(dtype=np.float64))
+    return min(PSNR_CEILING_DB, -10 * math.log10(mse)) if mse else PSNR_CEILING_DB
 
 
 class Detail:
@@ -132,19 +172,23 @@ class Detail:
 
 
 class Sharpness:
-    """How steep the reduced result is against its source: ratio of mean gradients, 1 is alike.
+    """How steep the reduced result is against its source: ratio of gradients, 1 is alike.
 
-    Mean absolute step between neighbouring pixels, both ways. NaN where the source is flat.
+    Root mean square step between neighbouring pixels, both ways. NaN where the source is flat.
     """
 
     def __init__(self) -> None:
         self._steps = [0.0, 0.0]
         self.ratio = math.nan
+        self.plain_ratio = math.nan
+        """What plain interpolation would have had in the last frame."""
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
         source, result = _steepness(pair.source.luma_HW), _steepness(pair.reduced_HW)
-        self.ratio = result / source if source * CODES > 0.2 else math.nan
+        is_known = source * CODES > 0.2
+        self.ratio = result / source if is_known else math.nan
+        self.plain_ratio = _steepness(pair.plain_HW) / source if is_known else math.nan
         self._steps[0] += source
         self._steps[1] += result
 
@@ -154,9 +198,10 @@ class Sharpness:
 
 
 def _steepness(luma_HW: Picture) -> float:
-    down = float(np.abs(luma_HW[1:] - luma_HW[:-1]).mean(dtype=np.float64))
-    across = float(np.abs(luma_HW[:, 1:] - luma_HW[:, :-1]).mean(dtype=np.float64))
-    return down + across
+    # Of squares, not of magnitudes: edges count, not the slopes of wide shades.
+    down, across = luma_HW[1:] - luma_HW[:-1], luma_HW[:, 1:] - luma_HW[:, :-1]
+    squares = float(np.vdot(down, down)) / down.size + float(np.vdot(across, across)) / across.size
+    return math.sqrt(squares)
 
 
 class Overshoot:
@@ -209,96 +254,24 @@ def _clipped(luma_HW: Picture) -> float:
     return float(np.count_nonzero((luma_HW <= 0) | (luma_HW >= 1))) / luma_HW.size
 
 
-class Standstill:
-    """Counts of frames that stand still while the source moves, or are black where it is not."""
+class Histogram:
+    """How much of the films is how bright: shares of 64 equal steps from black to white.
 
-    def __init__(self) -> None:
-        self._before: tuple[Picture, Picture] | None = None
-        self.is_frozen = self.is_black = False
-        self.num_frozen = self.num_black = 0
-
-    def update(self, pair: Pair) -> None:
-        """Take the next frame; every frame must come, in order."""
-        source, result = pair.source.luma_HW, pair.reduced_HW
-        self.is_black = bool(result.mean() < _BLACK and source.mean() > _LIT)
-        self.is_frozen = False
-        if self._before is not None:
-            moved = CODES * float(np.abs(source - self._before[0]).mean())
-            followed = CODES * float(np.abs(result - self._before[1]).mean())
-            self.is_frozen = moved > _MOVES_CODES and followed < _STANDS_SHARE * moved
-        self.num_frozen += self.is_frozen
-        self.num_black += self.is_black
-        self._before = source, result
-
-    def compute(self) -> tuple[int, int]:
-        """(frozen, black) frames."""
-        return self.num_frozen, self.num_black
-
-
-class Seams:
-    """Steps of brightness along straight lines that the source has not: borders of tiles.
-
-    The error of each column, mean over rows and frames, is smooth unless something ends there. A
-    step of more than `min_codes` and of eight times the usual one counts; likewise of rows. Seen
-    are steps that stay where they are, of brightness and not of sharpness alone.
-    """
-
-    def __init__(self, min_codes: float = 0.5) -> None:
-        self._min_codes = min_codes
-        self._columns: NDArray[np.float64] | None = None
-        self._rows: NDArray[np.float64] | None = None
-        self._count = 0
-
-    def update(self, pair: Pair) -> None:
-        """Take the next frame."""
-        error = pair.error
-        columns, rows = error.mean(axis=0, dtype=np.float64), error.mean(axis=1, dtype=np.float64)
-        if self._columns is None or self._rows is None:
-            self._columns, self._rows = columns, rows
-        else:
-            self._columns, self._rows = self._columns + columns, self._rows + rows
-        self._count += 1
-
-    def compute(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """(columns, rows): the first pixel of the source after each seam, and its step in codes."""
-        if self._columns is None or self._rows is None:
-            return [], []
-        return self._found(self._columns), self._found(self._rows)
-
-    def _found(self, profile: NDArray[np.float64]) -> list[tuple[int, float]]:
-        steps = np.diff(profile) * CODES / self._count
-        # The outermost pixels are extrapolated, by every kernel in another way.
-        inner = steps[_EDGE_PX:-_EDGE_PX]
-        if inner.size < _GRID_PX:
-            return []
-        least = max(self._min_codes, 8.0 * float(np.median(np.abs(inner))))
-        places = np.flatnonzero(np.abs(inner) > least)
-        return [(int(at) + _EDGE_PX + 1, float(inner[at])) for at in places]
-
-
-class Blockiness:
-    """Steps at every eighth pixel against those between: ratio of the result over the source's.
-
-    Both ways, from the corner of the picture, as most codecs cut it. About 1 when no blocks were
-    added; NaN for flat films.
+    Of every second pixel of every second row; what lies beyond counts with the outermost steps.
     """
 
     def __init__(self) -> None:
-        self._sums = np.zeros((2, 2))
-        """Of source and result: mean step at borders, and elsewhere."""
+        self._counts = np.zeros((2, 64))
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
-        for number, luma in enumerate((pair.source.luma_HW, pair.result.luma_HW)):
-            for plane in (luma, luma.T):
-                steps = np.abs(plane[:, 1:] - plane[:, :-1]).mean(axis=0, dtype=np.float64)
-                at = np.arange(1, steps.size + 1) % _GRID_PX == 0
-                if at.any():
-                    self._sums[number] += steps[at].mean(), steps[~at].mean()
+        for counts, luma in zip(
+            self._counts, (pair.source.luma_HW, pair.result.luma_HW), strict=True
+        ):
+            steps = np.clip(luma[::2, ::2] * 64, 0, 63).astype(np.uint8)
+            counts += np.bincount(steps.ravel(), minlength=64)
 
-    def compute(self) -> float:
-        """Ratio over all frames."""
-        if not self._sums.all():
-            return math.nan
-        source, result = self._sums[:, 0] / self._sums[:, 1]
-        return float(result / source)
+    def compute(self) -> NDArray[np.float64]:
+        """(2, 64): source and result, each of sum 1; NaN without frames."""
+        shares: NDArray[np.float64] = self._counts / self._counts.sum(axis=1, keepdims=True)
+        return shares

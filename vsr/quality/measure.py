@@ -5,7 +5,6 @@ Kept for each frame are a dozen numbers; kept of pictures are the worst, the bes
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,33 +17,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.errors import MediaError, ShapeError
+from vsr.errors import MediaError
 from vsr.frame import Frame
 from vsr.models.flow import warp
+from vsr.quality.album import Album
 from vsr.quality.colors import ColorDrift
 from vsr.quality.consistency import (
     CODES,
-    Blockiness,
     Clipping,
     Detail,
     Fidelity,
+    Histogram,
     Overshoot,
     Pair,
-    Seams,
     Sharpness,
-    Standstill,
 )
-from vsr.quality.findings import find
-from vsr.quality.metrics import psnr_db, ssim
+from vsr.quality.defects import Blockiness, Seams, Standstill
+from vsr.quality.findings import find, without_noise
+from vsr.quality.reference import GroundTruth, TruthScore
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
 from vsr.quality.temporal import motion
-from vsr.quality.views import Picture, Viewer
+from vsr.quality.views import Viewer
 
 _FLOW_PX = 320
 """Most columns of the pictures in which motion is looked for."""
 _FLOW_MIN_PX = 16
-_STILL_PX = 1280
-_JPEG_QUALITY = 88
 
 
 class ShotFinder(Protocol):
@@ -77,6 +74,9 @@ class Measured:
     stills: tuple[Still, ...]
     detail_map: tuple[tuple[float, ...], ...]
     worst_map: tuple[tuple[float, ...], ...]
+    histogram: tuple[tuple[float, ...], ...]
+    unavailable: tuple[str, ...]
+    """Measures against the ground truth that could not be taken, and why."""
     seconds: float
 
 
@@ -106,19 +106,16 @@ def measure(
     """
     started = time.perf_counter()
     meter = _Meter(source.viewer, result.viewer, result.time_base)
-    truth = None if reference is None else iter(reference.frames)
+    truth = None if reference is None else GroundTruth(reference.frames, reference.viewer)
     for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
         finder.push_frame(new)
-        against: Picture | None = None
-        if truth is not None and reference is not None:
-            shown = next(truth, None)
-            against = None if shown is None else reference.viewer.view(shown).luma_HW
-        meter.add(rank, old, new, against)
+        meter.add(rank, old, new, truth)
         if on_frame is not None:
             on_frame(rank + 1)
     if not meter.scores:
         raise MediaError("The result has no frame to measure.")
-    return meter.close(finder.finish(), time.perf_counter() - started)
+    unavailable = () if truth is None else truth.unavailable()
+    return meter.close(finder.finish(), unavailable, time.perf_counter() - started)
 
 
 def _pairs(
@@ -153,11 +150,11 @@ class _Meter:
         self.fidelity, self.detail, self.sharpness = Fidelity(), Detail(), Sharpness()
         self.overshoot, self.clipping = Overshoot(), Clipping()
         self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
-        self.drift = ColorDrift()
+        self.drift, self.histogram = ColorDrift(), Histogram()
         self.flicker = _Shimmer()
-        self.album = _Album(self.old_viewer, self.new_viewer)
+        self.album = Album(self.old_viewer, self.new_viewer)
 
-    def add(self, rank: int, old: Frame, new: Frame, truth: Picture | None) -> None:
+    def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
         pair = Pair.of(self.old_viewer.view(old), self.new_viewer.view(new))
         for each in (
             self.fidelity,
@@ -170,19 +167,27 @@ class _Meter:
             self.blocks,
             self.drift,
             self.flicker,
+            self.histogram,
         ):
             each.update(pair)
         self.colors.append(self.drift.means)
         red, green, blue = (float(v) for v in self.drift.codes)
-        scores = (None, None) if truth is None else _against(pair.result.luma_HW, truth)
+        against = TruthScore() if truth is None else truth.score(new, pair.result.luma_HW)
         score = FrameScore(
             frame=rank,
             time_s=round(float(new.pts * self.time_base), 6),
             psnr_db=self.fidelity.psnr_db,
+            plain_psnr_db=self.fidelity.plain_psnr_db,
+            offset_codes=self.fidelity.offset_codes,
+            excess_codes=self.fidelity.excess_codes,
+            excess_x=self.fidelity.excess_at[0],
+            excess_y=self.fidelity.excess_at[1],
             ssim=_known(self.fidelity.ssim),
             flicker_codes=_known(self.flicker.codes),
+            plain_flicker_codes=_known(self.flicker.plain_codes),
             detail_codes=self.detail.codes,
             sharpness=_known(self.sharpness.ratio),
+            plain_sharpness=_known(self.sharpness.plain_ratio),
             overshoot_codes=self.overshoot.codes,
             clipped_share=self.clipping.share,
             red_codes=red,
@@ -190,41 +195,53 @@ class _Meter:
             blue_codes=blue,
             frozen=self.still.is_frozen,
             black=self.still.is_black,
-            reference_psnr_db=scores[0],
-            reference_ssim=scores[1],
+            reference_psnr_db=against.psnr_db,
+            reference_ssim=against.ssim,
+            reference_ms_ssim=against.ms_ssim,
+            reference_xpsnr_db=against.xpsnr_db,
         )
         self.scores.append(score)
-        self.album.offer(score, old, new)
+        self.album.offer(score, pair, old, new)
 
-    def close(self, cuts: tuple[int, ...], seconds: float) -> Measured:
+    def close(
+        self, cuts: tuple[int, ...], unavailable: tuple[str, ...], seconds: float
+    ) -> Measured:
         # What changes at a cut is no flicker.
         first = {0, *cuts}
         frames = tuple(
-            f.model_copy(update={"flicker_codes": None}) if f.frame in first else f
+            f.model_copy(update={"flicker_codes": None, "plain_flicker_codes": None})
+            if f.frame in first
+            else f
             for f in self.scores
         )
         starts = sorted(cut for cut in first if cut < len(frames))
         ends = [*starts[1:], len(frames)]
+        frames = tuple(
+            f for a, b in zip(starts, ends, strict=True) for f in without_noise(frames[a:b])
+        )
         shots = tuple(
-            _shot(number, frames[a:b], np.mean(self.colors[a:b], axis=0))
+            _shot(number, frames[a:b], self.colors[a:b])
             for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
         )
         blockiness = _known(self.blocks.compute())
-        frozen, black = self.still.compute()
         summary = Summary(
             psnr_db=_known(self.fidelity.compute()[0]),
             ssim=_known(self.fidelity.compute()[1]),
             flicker_codes=_mean(f.flicker_codes for f in frames),
             detail_codes=_known(self.detail.compute()),
             sharpness=_known(self.sharpness.compute()),
+            plain_psnr_db=_mean(f.plain_psnr_db for f in frames),
+            plain_sharpness=_mean(f.plain_sharpness for f in frames),
             overshoot_codes=_known(self.overshoot.compute()),
             clipped_share=_known(self.clipping.compute()),
             blockiness=blockiness,
             delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
-            num_frozen=frozen,
-            num_black=black,
+            num_frozen=sum(f.frozen for f in frames),
+            num_black=sum(f.black for f in frames),
             reference_psnr_db=_mean(f.reference_psnr_db for f in frames),
             reference_ssim=_mean(f.reference_ssim for f in frames),
+            reference_ms_ssim=_mean(f.reference_ms_ssim for f in frames),
+            reference_xpsnr_db=_mean(f.reference_xpsnr_db for f in frames),
         )
         return Measured(
             summary=summary,
@@ -234,6 +251,8 @@ class _Meter:
             stills=self.album.stills(),
             detail_map=_rows(self.detail.map_codes()),
             worst_map=_rows(self.fidelity.worst_map),
+            histogram=tuple(tuple(np.round(line, 5).tolist()) for line in self.histogram.compute()),
+            unavailable=unavailable,
             seconds=round(seconds, 3),
         )
 
@@ -246,97 +265,40 @@ class _Shimmer:
 
     def __init__(self) -> None:
         self._before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.codes = math.nan
+        self.codes = self.plain_codes = math.nan
+        """The second is what plain interpolation would have."""
 
     def update(self, pair: Pair) -> None:
         height, width = pair.source.luma_HW.shape
         factor = min(1.0, _FLOW_PX / width)
         size = max(1, round(height * factor)), max(1, round(width * factor))
-        self.codes = math.nan
+        self.codes = self.plain_codes = math.nan
         if min(size) < _FLOW_MIN_PX:
             return
-        source, error = (
+        source, error, plain = (
             torch.from_numpy(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA))[None]
-            for picture in (pair.source.luma_HW, pair.error)
+            for picture in (
+                pair.source.luma_HW,
+                pair.error,
+                pair.plain_HW - pair.source.luma_HW,
+            )
         )
+        errors_2HW = torch.cat((error, plain))
         if self._before is not None:
             flow_2HW, seen_1HW = motion(source, self._before[0])
-            carried = warp(self._before[1][None], flow_2HW[None])[0]
-            change = (error - carried).abs() * seen_1HW
-            self.codes = CODES * float(change.sum() / seen_1HW.sum().clamp(min=1))
-        self._before = source, error
+            carried_2HW = warp(self._before[1][None], flow_2HW[None])[0]
+            change_2HW = (errors_2HW - carried_2HW).abs() * seen_1HW
+            means = CODES * change_2HW.sum(dim=(1, 2)) / seen_1HW.sum().clamp(min=1)
+            self.codes, self.plain_codes = means.tolist()
+        self._before = source, errors_2HW
 
 
-class _Album:
-    """The worst, the best and a typical frame seen so far."""
-
-    def __init__(self, old_viewer: Viewer, new_viewer: Viewer) -> None:
-        self._viewers = old_viewer, new_viewer
-        self._held: dict[str, tuple[float, FrameScore, bytes, bytes]] = {}
-        self._sum = 0.0
-
-    def offer(self, score: FrameScore, old: Frame, new: Frame) -> None:
-        self._sum += score.psnr_db
-        usual = self._sum / (score.frame + 1)
-        costs = {
-            "worst": score.psnr_db,
-            "typical": abs(score.psnr_db - usual),
-            "best": -score.psnr_db,
-        }
-        taken = [
-            k for k, cost in costs.items() if k not in self._held or cost < self._held[k][0] - 0.05
-        ]
-        if not taken:
-            return
-        pictures = self._jpegs(old, new)
-        for title in taken:
-            self._held[title] = (costs[title], score, *pictures)
-
-    def _jpegs(self, old: Frame, new: Frame) -> tuple[bytes, bytes]:
-        after = self._viewers[1].rgb(new)
-        before = self._viewers[0].rgb(old)
-        height, width = after.shape[:2]
-        factor = min(1.0, _STILL_PX / width)
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        return _jpeg(before, size), _jpeg(after, size)
-
-    def stills(self) -> tuple[Still, ...]:
-        return tuple(
-            Still(
-                title=title,
-                frame=score.frame,
-                time_s=score.time_s,
-                psnr_db=score.psnr_db,
-                before_jpeg=base64.b64encode(before).decode("ascii"),
-                after_jpeg=base64.b64encode(after).decode("ascii"),
-            )
-            for title, (_, score, before, after) in self._held.items()
-        )
-
-
-def _jpeg(rgb_HW3: NDArray[np.uint8], size: tuple[int, int]) -> bytes:
-    is_smaller = size[0] < rgb_HW3.shape[1]
-    kind = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
-    resized = cv2.resize(rgb_HW3, size, interpolation=kind)
-    bgr = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done, "a picture of 8 bits can be compressed"
-    return bytes(data)
-
-
-def _against(result: Picture, truth: Picture) -> tuple[float, float]:
-    if result.shape != truth.shape:
-        raise ShapeError(
-            f"the reference is {truth.shape[1]}x{truth.shape[0]}, the result "
-            f"{result.shape[1]}x{result.shape[0]}: they must be of one size"
-        )
-    one, two = (torch.from_numpy(p).clamp(0, 1)[None, None] for p in (result, truth))
-    return float(psnr_db(one, two)[0]), float(ssim(one, two)[0])
-
-
-def _shot(number: int, frames: Sequence[FrameScore], colors: NDArray[np.float64]) -> Shot:
+def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np.float64]]) -> Shot:
     drift = ColorDrift()
-    drift.add(colors)
+    # A black frame is named as such, and its shot not as dark.
+    for frame, means in zip(frames, colors, strict=True):
+        if not frame.black:
+            drift.add(means)
     difference, codes = drift.compute()
     start, last = frames[0].time_s, frames[-1].time_s
     step = (last - start) / (len(frames) - 1) if len(frames) > 1 else 0.0
@@ -348,8 +310,9 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: NDArray[np.float64]
         end_s=round(last + step, 6),
         psnr_db=float(np.mean([f.psnr_db for f in frames])),
         delta_e=_known(difference),
-        codes_rgb=codes,
+        codes_rgb=codes if all(map(math.isfinite, codes)) else (0.0, 0.0, 0.0),
         sharpness=_mean(f.sharpness for f in frames),
+        plain_sharpness=_mean(f.plain_sharpness for f in frames),
         flicker_codes=_mean(f.flicker_codes for f in frames),
         detail_codes=float(np.mean([f.detail_codes for f in frames])),
     )

@@ -1,4 +1,4 @@
-"""PSNR and SSIM as the super-resolution literature computes them.
+"""PSNR, SSIM and MS-SSIM as the super-resolution literature computes them.
 
 Pictures are RGB or one luma plane, in [0, 1], already rounded to whole codes by whoever compares
 with published numbers. Each metric is a function of pictures and a pair `update`/`compute` that
@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vsr.errors import ShapeError
@@ -23,6 +24,7 @@ PSNR_CEILING_DB = 100.0
 
 _SSIM_SIGMA = 1.5
 _SSIM_RADIUS = 5
+_MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def rgb_to_y(rgb_BCHW: Tensor) -> Tensor:
@@ -88,9 +90,49 @@ def ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
         ShapeError: shapes differ or the pictures are too small.
     """
     _check_shapes(result_BCHW, reference_BCHW)
-    size = 2 * _SSIM_RADIUS + 1
-    if min(result_BCHW.shape[-2:]) < size:
-        raise ShapeError(f"SSIM needs {size}x{size} pixels, got {tuple(result_BCHW.shape[-2:])}")
+    _check_size(result_BCHW, 1)
+    return _similarity(result_BCHW, reference_BCHW)[0]
+
+
+def ms_ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+    """Multi-scale structural similarity of each picture.
+
+    Wang, Simoncelli and Bovik, 2003: contrast and structure at five sizes, each half of the one
+    before by means of 2x2 pixels, luminance at the last, weighted as found there by experiment.
+    Windows as of `ssim`; what is negative counts as 0.
+
+    Args:
+        result_BCHW: (B, C, H, W), [0, 1], at least 176x176.
+        reference_BCHW: the same shape.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ShapeError: shapes differ or the pictures are too small.
+    """
+    _check_shapes(result_BCHW, reference_BCHW)
+    _check_size(result_BCHW, 2 ** (len(_MS_WEIGHTS) - 1))
+    one, two = result_BCHW.float(), reference_BCHW.float()
+    product = result_BCHW.new_ones(len(result_BCHW), dtype=torch.float64)
+    for size, weight in enumerate(_MS_WEIGHTS):
+        if size:
+            one, two = (F.avg_pool2d(picture, 2) for picture in (one, two))
+        whole, structure = _similarity(one, two)
+        is_last = size == len(_MS_WEIGHTS) - 1
+        product = product * (whole if is_last else structure).clamp(min=0) ** weight
+    return product
+
+
+def _check_size(image_BCHW: Tensor, factor: int) -> None:
+    size = (2 * _SSIM_RADIUS + 1) * factor
+    if min(image_BCHW.shape[-2:]) < size:
+        name = "SSIM" if factor == 1 else "MS-SSIM"
+        raise ShapeError(f"{name} needs {size}x{size} pixels, got {tuple(image_BCHW.shape[-2:])}")
+
+
+def _similarity(result_BCHW: Tensor, reference_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM, and its part without luminance: (B,) float64 each."""
     # Second moments around mid-grey instead of black: float32 then keeps small variances.
     a, b = result_BCHW.float() - 0.5, reference_BCHW.float() - 0.5
     mean_a, mean_b, aa, bb, ab = _blur(torch.stack((a, b, a * a, b * b, a * b)))
@@ -100,8 +142,8 @@ def ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    similarity: Tensor = luminance * structure
-    return similarity.double().mean(dim=(1, 2, 3))
+    whole, part = (p.double().mean(dim=(1, 2, 3)) for p in (luminance * structure, structure))
+    return whole, part
 
 
 def _blur(images: Tensor) -> Tensor:
@@ -164,3 +206,11 @@ class Ssim(MeanMetric):
     def score(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
         """See `ssim`."""
         return ssim(result_BCHW, reference_BCHW)
+
+
+class MsSsim(MeanMetric):
+    """Mean over pictures of each picture's MS-SSIM."""
+
+    def score(self, result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
+        """See `ms_ssim`."""
+        return ms_ssim(result_BCHW, reference_BCHW)

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,23 +17,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vsr.quality.report import FrameScore, Report, shown, timecode, to_edl
+from vsr.quality.figures import HEIGHT, WIDTH, histogram, maps, plots, short
+from vsr.quality.report import Report, file_name, shown, timecode, to_edl
 
-_LEFT_PX, _WIDTH_PX, _HEIGHT_PX = 48, 900, 120
 _MAX_POINTS = 20_000
-_CURVES = (
-    ("Reduced result against source, PSNR", "psnr_db", "dB"),
-    ("Reduced result against source, SSIM", "ssim", "SSIM"),
-    ("Flicker", "flicker_codes", "codes"),
-    ("Detail beyond the source", "detail_codes", "codes"),
-    ("Sharpness over the source's", "sharpness", "times"),
-    ("Halos and ringing", "overshoot_codes", "codes"),
-    ("Red, result less source", "red_codes", "codes"),
-    ("Green, result less source", "green_codes", "codes"),
-    ("Blue, result less source", "blue_codes", "codes"),
-    ("Against the ground truth, PSNR of luma", "reference_psnr_db", "dB"),
-    ("Against the ground truth, SSIM of luma", "reference_ssim", "SSIM"),
-)
 _SUMMARY = (
     ("psnr_db", "Fidelity, PSNR", "dB", "reduced result against source, luma"),
     ("ssim", "Fidelity, SSIM", "", "the same"),
@@ -42,22 +28,25 @@ _SUMMARY = (
     ("detail_codes", "Detail added", "codes", "beyond what the source's size can hold"),
     ("sharpness", "Sharpness", "times", "steepness over the source's, at its size; 1 is alike"),
     ("overshoot_codes", "Overshoot", "codes", "halos and ringing beyond the source's range around"),
-    ("clipped_share", "Clipped", "of 1", "pixels at black or white, less the source's"),
+    ("clipped_share", "Clipped", "%", "pixels at black or white, less the source's"),
     ("blockiness", "Blockiness", "times", "steps at every eighth pixel, over the source's"),
-    ("delta_e", "Colour drift", "CIEDE2000", "mean colour of the worst shot"),
+    ("delta_e", "Colour drift", "CIEDE2000", "mean colour of the worst shot; 1 is just noticed"),
     ("num_frozen", "Frozen frames", "", "stand still while the source moves"),
     ("num_black", "Black frames", "", "where the source is not"),
     ("reference_psnr_db", "Ground truth, PSNR", "dB", "luma at full size"),
     ("reference_ssim", "Ground truth, SSIM", "", "luma at full size"),
+    ("reference_ms_ssim", "Ground truth, MS-SSIM", "", "luma at five sizes"),
+    ("reference_xpsnr_db", "Ground truth, XPSNR", "dB", "luma, weighted by what eyes notice"),
 )
-_SECTIONS = (
-    ("plan", "Streams, conversions and notes"),
-    ("events", "Damage, repairs and fallbacks"),
-    ("settings", "Settings"),
-    ("model_card", "Model"),
-    ("stages", "Seconds of each stage"),
-    ("digests", "Digests"),
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of two columns."""
+
+    title: str
+    rows: list[tuple[str, str]]
+    is_folded: bool = False
 
 
 def to_html(report: Report) -> str:
@@ -66,8 +55,11 @@ def to_html(report: Report) -> str:
         loader=PackageLoader("vsr.quality", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["shown"] = lambda value: shown(str(value))
+    environment.filters["name"] = file_name
     style, script = (_packaged(environment, name) for name in ("report.css", "report.js"))
     stride = math.ceil(len(report.frames) / _MAX_POINTS)
     return environment.get_template("report.html").render(
@@ -77,9 +69,11 @@ def to_html(report: Report) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
         summary=_summary(report),
-        plots=_plots(report, stride),
+        plots=plots(report, stride),
         stride=stride,
-        maps=_maps(report),
+        histogram=histogram(report),
+        canvas=(WIDTH, HEIGHT),
+        maps=maps(report),
         shots=[_shot_cells(report, number) for number in range(len(report.shots))],
         sections=_sections(report),
         edl=to_edl(report),
@@ -101,103 +95,12 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
     for key, name, unit, meaning in _SUMMARY:
         value = getattr(report.summary, key)
         if value is not None:
-            lines.append((name, f"{_short(value)} {unit}".rstrip(), meaning))
+            text = f"{round(100 * value, 2) + 0:+.2f}" if unit == "%" else short(value)
+            plain = getattr(report.summary, f"plain_{key}", None)
+            if plain is not None:
+                meaning = f"{meaning}; plain interpolation: {short(plain)}"
+            lines.append((name, f"{text} {unit}".rstrip(), meaning))
     return lines
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Plot:
-    title: str
-    unit: str
-    low: str
-    high: str
-    end: str
-    curves: list[str]
-    """Points of each stretch without a gap."""
-    cuts: list[str]
-    values: str
-    left: int = _LEFT_PX
-    width: int = _WIDTH_PX
-    height: int = _HEIGHT_PX
-
-
-def _plots(report: Report, stride: int) -> list[_Plot]:
-    frames = report.frames[:: max(1, stride)]
-    plots = []
-    for title, key, unit in _CURVES:
-        values = [getattr(frame, key) for frame in frames]
-        if any(value is not None for value in values):
-            plots.append(_plot(title, unit, frames, values, report))
-    return plots
-
-
-def _plot(
-    title: str,
-    unit: str,
-    frames: Sequence[FrameScore],
-    values: Sequence[float | None],
-    report: Report,
-) -> _Plot:
-    known = [value for value in values if value is not None]
-    low, high = min(known), max(known)
-    room = max((high - low) * 0.05, 1e-3 * max(abs(high), 1e-3))
-    low, high = low - room, high + room
-    last = max(1, len(values) - 1)
-    curves: list[list[str]] = [[]]
-    for index, value in enumerate(values):
-        if value is None:
-            curves.append([])
-            continue
-        x = _LEFT_PX + _WIDTH_PX * index / last
-        y = _HEIGHT_PX * (high - value) / (high - low)
-        curves[-1].append(f"{x:.1f},{y:.1f}")
-    cuts = [
-        f"{_LEFT_PX + _WIDTH_PX * shot.first_frame / max(1, report.num_frames - 1):.1f}"
-        for shot in report.shots[1:]
-    ]
-    said = " ".join(
-        f"{f.frame},{f.time_s:.3f},{_short(v)}" for f, v in zip(frames, values, strict=True)
-    )
-    return _Plot(
-        title=title,
-        unit=unit,
-        low=_short(low),
-        high=_short(high),
-        end=f"{frames[-1].time_s:.1f}",
-        curves=[" ".join(points) for points in curves if points],
-        cuts=cuts,
-        values=said,
-    )
-
-
-def _maps(report: Report) -> list[dict[str, Any]]:
-    made = []
-    for title, rows, unit in (
-        ("Where detail was added, over the film", report.detail_map, "codes"),
-        ("Where the worst frame is unlike its source", report.worst_map, "squared codes"),
-    ):
-        if not rows:
-            continue
-        most = max(max(row) for row in rows)
-        made.append(
-            {
-                "title": title,
-                "unit": unit,
-                "most": _short(most),
-                "rows": len(rows),
-                "columns": len(rows[0]),
-                "cells": [
-                    (x, y, f"{value / most if most else 0:.3f}")
-                    for y, row in enumerate(rows)
-                    for x, value in enumerate(row)
-                ],
-            }
-        )
-    return made
 
 
 def _shot_cells(report: Report, number: int) -> list[str]:
@@ -207,37 +110,90 @@ def _shot_cells(report: Report, number: int) -> list[str]:
         timecode(shot.first_frame, rate),
         timecode(shot.first_frame + shot.num_frames, rate),
         str(shot.num_frames),
-        _short(shot.psnr_db),
-        _short(shot.delta_e),
+        short(shot.psnr_db),
+        short(shot.delta_e),
         ", ".join(f"{codes:+.2f}" for codes in shot.codes_rgb),
-        _short(shot.sharpness),
-        _short(shot.flicker_codes),
-        _short(shot.detail_codes),
+        short(shot.sharpness),
+        short(shot.flicker_codes),
+        short(shot.detail_codes),
     ]
 
 
-def _sections(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
+def _sections(report: Report) -> list[Section]:
     """What the run told, as tables of two columns."""
     run = report.run
-    plain = [(key, _words(value)) for key, value in run.items() if _is_plain(value)]
-    sections = [("The run", plain)] if plain else []
-    for key, title in _SECTIONS:
-        value = run.get(key)
-        if isinstance(value, dict) and value:
-            sections.append((title, [(name, _words(inner)) for name, inner in value.items()]))
-        elif isinstance(value, list) and value:
-            numbered = enumerate(value, start=1)
-            sections.append((title, [(str(number), _words(inner)) for number, inner in numbered]))
-    if report.tags:
-        sections.append(("Tags of the result", list(report.tags.items())))
-    return sections
+    files = [("source", report.source), ("result", report.result)]
+    if report.reference is not None:
+        files.append(("reference", report.reference))
+    plain = [
+        (_spaced(key), _words(value))
+        for key, value in run.items()
+        if isinstance(value, str | int | float) and key not in ("source", "result")
+    ]
+    sections = [
+        Section("Files and run", [*files, *plain]),
+        Section("Damage, repairs and fallbacks", _numbered(run.get("events"))),
+        Section("Streams, conversions and notes", _plan(run.get("plan"))),
+        Section("Model", _pairs(run.get("model_card"))),
+        Section("Seconds of each stage", _pairs(run.get("stages"))),
+        Section("Digests", _pairs(run.get("digests"))),
+        Section("Settings; those left out are unset", _pairs(run.get("settings")), is_folded=True),
+        Section("Tags of the result", list(report.tags.items()), is_folded=True),
+    ]
+    return [section for section in sections if section.rows]
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
+def _pairs(value: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, dict):
+        return []
+    return [(_spaced(name), _words(inner)) for name, inner in value.items() if _is_told(inner)]
+
+
+def _numbered(value: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, list):
+        return []
+    return [(str(number), _words(inner)) for number, inner in enumerate(value, start=1)]
+
+
+def _plan(value: Any) -> list[tuple[str, str]]:
+    """What happens to each stream and tag; what is kept as it is takes one line together."""
+    if not isinstance(value, list):
+        return []
+    rows, kept = [], []
+    for item in value:
+        if not isinstance(item, dict) or "action" not in item:
+            words = _words(item["note"] if isinstance(item, dict) and "note" in item else item)
+            rows.append(("note", words))
+            continue
+        if "what" in item:
+            name = f"{item['what']} {item.get('name', '')} of {item.get('of', 'file')}"
+        else:
+            name = f"stream {item.get('index')}, {item.get('kind')} {item.get('codec') or ''}"
+        if item["action"] == "keep" and not item.get("reason"):
+            kept.append(name.strip())
+            continue
+        action = " to ".join(_words(item[k]) for k in ("action", "target_codec") if item.get(k))
+        loss = "; a loss" if item.get("is_loss") else ""
+        reason = item.get("reason")
+        rows.append((name.strip(), f"{action}{f': {_words(reason)}' if reason else ''}{loss}"))
+    return [*rows, ("kept as it was", ", ".join(kept))] if kept else rows
+
+
+def _is_told(value: Any) -> bool:
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def _spaced(name: str) -> str:
+    return str(name).replace("_", " ")
 
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
+        told = ((key, inner) for key, inner in value.items() if _is_told(inner))
+        return "; ".join(f"{_spaced(key)}: {_words(inner)}" for key, inner in told)
+    if isinstance(value, list | tuple):
+        items = (i.values() if isinstance(i, dict) else [i] for i in value)
+        return "; ".join(", ".join(_words(v) for v in item if _is_told(v)) for item in items)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

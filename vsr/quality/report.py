@@ -32,12 +32,26 @@ class FrameScore(_Frozen):
     time_s: float
     psnr_db: float
     """Reduced result against source."""
+    plain_psnr_db: float
+    """What plain interpolation would have."""
     ssim: float | None
+    offset_codes: float
+    """Mean of the reduced result less that of the source, luma."""
+    excess_codes: float
+    """Root mean square error, beyond plain interpolation's, of the block where that is most..."""
+    excess_x: float
+    """...and its middle, as a share of the width..."""
+    excess_y: float
+    """...and of the height."""
     flicker_codes: float | None
     """Change of the error along the motion; None in the first frame of a shot."""
+    plain_flicker_codes: float | None
+    """What plain interpolation would have."""
     detail_codes: float
     sharpness: float | None
     """Steepness of the reduced result over the source's."""
+    plain_sharpness: float | None
+    """What plain interpolation would have."""
     overshoot_codes: float
     clipped_share: float
     """Pixels at black or white, less the source's."""
@@ -50,6 +64,9 @@ class FrameScore(_Frozen):
     reference_psnr_db: float | None = None
     """Luma against the ground truth at full size, where one was given."""
     reference_ssim: float | None = None
+    reference_ms_ssim: float | None = None
+    reference_xpsnr_db: float | None = None
+    """Of luma, as FFmpeg's filter says it."""
 
 
 class Shot(_Frozen):
@@ -66,6 +83,7 @@ class Shot(_Frozen):
     """CIEDE2000 between the mean colours of result and source."""
     codes_rgb: tuple[float, float, float]
     sharpness: float | None
+    plain_sharpness: float | None
     flicker_codes: float | None
     detail_codes: float
 
@@ -89,6 +107,9 @@ class Still(_Frozen):
     before_jpeg: str = Field(repr=False)
     """Base64."""
     after_jpeg: str = Field(repr=False)
+    crop_before_jpeg: str = Field(default="", repr=False)
+    """A small part of it, where it differs most from its source; pixel for pixel."""
+    crop_after_jpeg: str = Field(default="", repr=False)
 
 
 class Summary(_Frozen):
@@ -99,6 +120,8 @@ class Summary(_Frozen):
     flicker_codes: float | None
     detail_codes: float | None
     sharpness: float | None
+    plain_psnr_db: float | None
+    plain_sharpness: float | None
     overshoot_codes: float | None
     clipped_share: float | None
     blockiness: float | None
@@ -109,6 +132,8 @@ class Summary(_Frozen):
     num_black: int
     reference_psnr_db: float | None = None
     reference_ssim: float | None = None
+    reference_ms_ssim: float | None = None
+    reference_xpsnr_db: float | None = None
 
 
 class Report(_Frozen):
@@ -135,12 +160,17 @@ class Report(_Frozen):
     """Rows of blocks, root mean square codes of detail added, over the film."""
     worst_map: tuple[tuple[float, ...], ...] = ()
     """Rows of blocks, mean squared codes between source and reduced result, of the worst frame."""
+    histogram: tuple[tuple[float, ...], ...] = ()
+    """Of source and of result: the share of pixels in each of equal steps of luma, black to white,
+    those beyond counted with the outermost."""
     check: dict[str, Any] = {}
     """Conformance: `ok` and `rows`, as `vsr check` says it."""
     run: dict[str, Any] = {}
     """What the run that made the result told of itself: model, plan, events, timings, digests."""
     tags: dict[str, str] = {}
     """Of the result's container."""
+    unavailable: tuple[str, ...] = ()
+    """Measures that could not be taken, and why."""
     measured_s: float = 0.0
     """How long measuring took."""
 
@@ -176,6 +206,11 @@ def shown(text: str) -> str:
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c
         for c in text
     )
+
+
+def file_name(path: str) -> str:
+    """The last part of a path of any system, as text."""
+    return shown(path).rsplit("/", 1)[-1].rsplit("\\", 1)[-1]
 
 
 def _shown_within(value: Any) -> Any:
@@ -221,8 +256,7 @@ def timecode(frame: int, frame_rate: Fraction) -> str:
 def to_edl(report: Report) -> str:
     """The shots as a CMX 3600 list, so that an editor can cut by them."""
     rate = Fraction(report.frame_rate)
-    title = shown(report.result).rsplit("/", 1)[-1].rsplit("\\", 1)[-1]
-    lines = [f"TITLE: {title}", "FCM: NON-DROP FRAME"]
+    lines = [f"TITLE: {file_name(report.result)}", "FCM: NON-DROP FRAME"]
     for shot in report.shots[:_EDL_MAX_EVENTS]:
         start = timecode(shot.first_frame, rate)
         end = timecode(shot.first_frame + shot.num_frames, rate)

@@ -143,19 +143,19 @@ class Viewer:
 
 
 def resize(picture_HW: Picture, height: int, width: int) -> Picture:
-    """Bicubic, antialiased when smaller: torch's kernel, a = -0.5, edges by what is inside.
+    """Bicubic with a = -0.5, antialiased when smaller, edges by what is inside.
 
     Returns:
         (height, width), not clamped.
     """
     if picture_HW.shape == (height, width):
         return picture_HW
-    is_smaller = height < picture_HW.shape[0] or width < picture_HW.shape[1]
     resized = F.interpolate(
         torch.from_numpy(picture_HW)[None, None],
         size=(height, width),
         mode="bicubic",
-        antialias=is_smaller,
+        # Without it torch takes a = -0.75, also for enlarging.
+        antialias=True,
         align_corners=False,
     )
     return np.asarray(resized[0, 0].numpy(), np.float32)
