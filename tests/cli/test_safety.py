@@ -64,7 +64,8 @@ def listener() -> Iterator[Listener]:
 
 def test_the_listener_would_notice() -> None:
     server = Listener()
-    with pytest.raises(OSError):
+    # A connection closed at once ends the reading or breaks it, as the network has it.
+    with pytest.raises((OSError, EOFError)):
         av.open(f"http://127.0.0.1:{server.port}/a.mp4", timeout=2)
     server.close()
     assert server.num_visits > 0

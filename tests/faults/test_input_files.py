@@ -63,7 +63,8 @@ def test_no_regular_file(faults: Faults, kind: str, monkeypatch: pytest.MonkeyPa
 def as_nobody(arguments: Any) -> Ended:
     """Run the program as an ordinary user, to whom permissions mean something."""
     code = (
-        "import vsr.cli.upscale, vsr.pipeline.upscale, vsr.config\n"
+        # All of it before: an ordinary user may not see where the program lies.
+        "import vsr.cli.main, vsr.cli.upscale, vsr.pipeline.upscale, vsr.config\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})"
     )
     return in_a_process(arguments, code=code if os.getuid() == 0 else "")

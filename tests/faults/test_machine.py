@@ -181,7 +181,7 @@ def test_read_only_folder(open_faults: Faults, make_clip: MakeClip) -> None:
     film = make_clip(open_faults.source / "film.mkv", frames=3)
     open_faults.target.chmod(0o555)
     code = (
-        "import vsr.cli.upscale, vsr.pipeline.upscale, vsr.config\n"
+        "import vsr.cli.main, vsr.cli.upscale, vsr.pipeline.upscale, vsr.config\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})"
     )
 
