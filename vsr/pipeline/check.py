@@ -34,11 +34,11 @@ from vsr.pipeline.likeness import (
     MIN_PSNR_DEINTERLACED_DB,
     Likeness,
     SourceWindow,
-    make_samplers,
 )
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import decoder_threads
-from vsr.pipeline.scan import PICTURE_DAMAGE
+from vsr.pipeline.sampling import make_samplers
+from vsr.pipeline.scan_pass import PICTURE_DAMAGE
 from vsr.pipeline.stages import iterate_ahead
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 

@@ -31,11 +31,11 @@ from vsr.pipeline.likeness import (
     MIN_PSNR_DB,
     Likeness,
     SourceWindow,
-    make_samplers,
 )
 from vsr.pipeline.picture_names import expected_names
 from vsr.pipeline.pictures import Pictures, add_curves
 from vsr.pipeline.plan import Plan
+from vsr.pipeline.sampling import make_samplers
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
 
 _DISPLAYED = PlaneLayout(bits=32, is_float=True, is_rgb=True)

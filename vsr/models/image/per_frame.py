@@ -7,6 +7,7 @@ and what lies outside is interpolated and added to its result; inside [0, 1] tha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -39,7 +40,7 @@ def luma(rgb_BCHW: Tensor) -> Tensor:
     return (weighted + _LUMA_BLACK).unsqueeze(-3)
 
 
-class PerFrame(nn.Module):
+class PerFrame(nn.Module, ABC):
     """One frame at a time through a network; subclasses write `forward` and `halo_px`.
 
     A network on Y leaves chroma to interpolation, as the papers of the time did. RGB is linear in
@@ -64,9 +65,9 @@ class PerFrame(nn.Module):
         return 1 if self.colors == "y" else 3
 
     @property
+    @abstractmethod
     def halo_px(self) -> int:
         """Receptive radius in source pixels, at least the interpolation's two."""
-        raise NotImplementedError
 
     def levels(self, x_BCHW: Tensor) -> list[Tensor]:
         """Every picture that training compares with the truth, the full-size one last."""
