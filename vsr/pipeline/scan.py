@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from vsr.pipeline.shots import CutDetector
 from vsr.pipeline.split import Division, Piece
 from vsr.pipeline.timeline import Timeline, pack_runs, unpack_runs
 
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
