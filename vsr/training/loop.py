@@ -27,6 +27,7 @@ from vsr.training.alignment import flow_loss, pairs_loss
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore, Sampler
 from vsr.training.features import FeatureNet, degradation_loss
+from vsr.training.growing import grow
 from vsr.training.sequences import SequenceLoss, shipped_or_file
 from vsr.training.stills import Objective
 
@@ -297,12 +298,15 @@ def _initialise(network: nn.Module, config: TrainConfig) -> None:
         CheckpointError: a file is missing, damaged or of another network.
     """
     flow = getattr(network, "flow", None)
-    for name, target in (("trunk", network), ("weights", network), ("flow", flow)):
+    targets = (("grown", network), ("trunk", network), ("weights", network), ("flow", flow))
+    for name, target in targets:
         path = getattr(config.init, name)
         if path is None:
             continue
         if target is None:
             raise ConfigError(f"[init] {name} is set, but the network has none")
+        if name == "grown" and not isinstance(target, FlowProp):
+            raise ConfigError("[init] grown is for networks of the family flowprop")
         path = shipped_or_file(path)
         if not path.is_file():
             raise CheckpointError(
@@ -311,13 +315,16 @@ def _initialise(network: nn.Module, config: TrainConfig) -> None:
             )
         try:
             given = {k: v.float() for k, v in load_file(path).items()}
+            if name == "grown":
+                grow(given, cast(FlowProp, target))
+                continue
             if name == "trunk":
                 own = network.state_dict()
                 given |= {key: own[key] for key in own if key.startswith(TAIL)}
             target.load_state_dict(given)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"[init] {name}: {path} cannot be read: {error}") from error
-        except RuntimeError as error:
+        except (CheckpointError, RuntimeError) as error:
             raise CheckpointError(
                 f"[init] {name}: {path} holds another network than [model] describes: {error}"
             ) from error

@@ -16,7 +16,8 @@ What differs from BasicVSR:
   propagation does, ibid., section 3.3) in place of a fusion layer;
 - sizes with one direction look one frame ahead, at the flow-aligned next frame;
 - large sizes warp groups of channels along offsets of their own (`GroupedWarp`) and go through the
-  film more than once.
+  film more than once;
+- sizes for damaged footage clean each frame before anything else sees it (`Cleaning`).
 """
 
 from __future__ import annotations
@@ -81,6 +82,33 @@ class GroupedWarp(nn.Module):
         # 1 at the start, from 0 to 2.
         warped = warp(grouped, flow_N2HW) * (2.0 * torch.sigmoid(wish[:, 2:]))
         return warped.view(batch, channels, height, width)
+
+
+class Cleaning(nn.Module):
+    """Take grain, scratches and compression off a frame, before flow and propagation.
+
+    After RealBasicVSR (Chan et al., 2022, arXiv 2111.12704, section 3.1): noise that is propagated
+    grows from frame to frame, and misleads the flow. What differs: it runs once, not until its
+    result stops to change.
+
+    Args:
+        num_channels: width.
+        num_blocks: residual blocks.
+    """
+
+    def __init__(self, num_channels: int, num_blocks: int) -> None:
+        super().__init__()
+        self.trunk = ConvResidualBlocks(3, num_channels, num_blocks)
+        self.residual = nn.Conv2d(num_channels, 3, 3, padding=1)
+        # Starts by leaving every frame as it is.
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
+
+    def forward(self, frame_B3HW: Tensor) -> Tensor:
+        """What to add to a frame, (B, 3, H, W) in the dtype of the weights."""
+        x = frame_B3HW.to(compute_dtype(self), memory_format=torch.channels_last)
+        residual: Tensor = self.residual(self.trunk(x))
+        return residual
 
 
 class Propagation(nn.Module):
@@ -161,6 +189,7 @@ class FlowProp(nn.Module):
             earlier ones made of the frame (BasicVSR++'s grid propagation, arXiv 2104.13371,
             section 3.1, here without its second-order links).
         tail_blocks: residual blocks before the convolution that makes the phases.
+        cleaning_blocks: residual blocks of the stage that cleans frames; 0 has none.
     """
 
     def __init__(
@@ -175,6 +204,7 @@ class FlowProp(nn.Module):
         num_groups: int = 0,
         num_rounds: int = 1,
         tail_blocks: int = 0,
+        cleaning_blocks: int = 0,
     ) -> None:
         super().__init__()
         if num_rounds != 1 and direction != "both":
@@ -203,6 +233,7 @@ class FlowProp(nn.Module):
         self.tail = nn.Conv2d(num_channels, 3 * scale**2, 3, padding=1)
         nn.init.normal_(self.tail.weight, std=1e-3)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        self.cleaning = Cleaning(num_channels, cleaning_blocks) if cleaning_blocks else None
         self.interpolation = PhaseInterpolation(scale)
 
     def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
@@ -234,7 +265,10 @@ class FlowProp(nn.Module):
     def propagate(
         self, frames_BTCHW: Tensor, state: State, num_context: int = 0
     ) -> tuple[list[Tensor], State]:
-        """See `FrameRenderer.propagate`: features (B, C, H, W) of each frame to write."""
+        """See `FrameRenderer.propagate`: features (B, C, H, W) of each frame to write.
+
+        Where frames are cleaned, what was added to the frame comes after them, as three channels.
+        """
         length, channels = frames_BTCHW.shape[1:3]
         if channels != 3 or not 0 <= num_context < length:
             raise ShapeError(
@@ -243,8 +277,13 @@ class FlowProp(nn.Module):
             )
         frames = list(frames_BTCHW.float().unbind(1))
         kept = length - num_context
+        added: list[Tensor] = []
+        if self.cleaning is not None:
+            added = [self.cleaning(frame) for frame in frames]
+            frames = [frame + residual for frame, residual in zip(frames, added, strict=True)]
         if self.direction == "none":
-            return [self.still_trunk(self._cast(frame)) for frame in frames[:kept]], state
+            features = [self.still_trunk(self._cast(frame)) for frame in frames[:kept]]
+            return _with_channels(features, added), state
         *hiddens, previous, has_previous = state
         rounds = self._rounds()
         matches = _Matches(self, [previous, *frames], keep=len(rounds) > 1)
@@ -262,13 +301,18 @@ class FlowProp(nn.Module):
             made = _appended(made, found)
             ends.append(found[kept - 1].float())
         results = [features[-1] for features in made[:kept]]
-        return results, (*ends, frames[kept - 1], torch.ones_like(has_previous))
+        state = (*ends, frames[kept - 1], torch.ones_like(has_previous))
+        return _with_channels(results, added), state
 
     def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
         """See `FrameRenderer.render`: residual and interpolated phases, shuffled to full size."""
+        dtype = frame_BCHW.dtype
+        if self.cleaning is not None:
+            feature_BCHW, added_B3HW = torch.split(feature_BCHW, (self.num_channels, 3), dim=1)
+            frame_BCHW = frame_BCHW.float() + added_B3HW
         phases = self.tail(self.tail_trunk(self._cast(feature_BCHW))).float()
         phases = phases + self.interpolation.phases(frame_BCHW.float())
-        return F.pixel_shuffle(phases, self.scale).to(frame_BCHW.dtype)
+        return F.pixel_shuffle(phases, self.scale).to(dtype)
 
     def match(self, frame: Tensor, others: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each other frame: the flow to it, itself warped onto `frame`, and the mismatch.
@@ -379,6 +423,13 @@ class _Matches:
         if self._keep:
             self._kept[a, b] = flow, error
         return flow, error
+
+
+def _with_channels(features: list[Tensor], added: list[Tensor]) -> list[Tensor]:
+    """Features with what was added to their frames, where something was."""
+    if not added:
+        return features
+    return [torch.cat(pair, dim=1) for pair in zip(features, added, strict=False)]
 
 
 def _appended(made: list[tuple[Tensor, ...]], found: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
