@@ -308,8 +308,8 @@ class FlowProp(nn.Module):
         """See `FrameRenderer.render`: residual and interpolated phases, shuffled to full size."""
         dtype = frame_BCHW.dtype
         if self.cleaning is not None:
-            feature_BCHW, added_B3HW = torch.split(feature_BCHW, (self.num_channels, 3), dim=1)
-            frame_BCHW = frame_BCHW.float() + added_B3HW
+            frame_BCHW = frame_BCHW.float() + feature_BCHW[:, self.num_channels :]
+            feature_BCHW = feature_BCHW[:, : self.num_channels]
         phases = self.tail(self.tail_trunk(self._cast(feature_BCHW))).float()
         phases = phases + self.interpolation.phases(frame_BCHW.float())
         return F.pixel_shuffle(phases, self.scale).to(dtype)
