@@ -70,7 +70,14 @@ def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> Mod
 
 
 def _flowprop_spec(
-    name: str, weights: str, params: Mapping[str, Any], *, chunk: int, context: int, warmup: int
+    name: str,
+    weights: str,
+    params: Mapping[str, Any],
+    *,
+    chunk: int,
+    context: int,
+    warmup: int,
+    halo_px: int = 32,
 ) -> ModelSpec:
     return ModelSpec(
         id=name,
@@ -85,7 +92,7 @@ def _flowprop_spec(
         context=context,
         warmup=warmup,
         causal=params["direction"] == "forward",
-        halo_px=32,
+        halo_px=halo_px,
     )
 
 
@@ -136,14 +143,18 @@ SPECS: tuple[ModelSpec, ...] = (
     *(_reconstruction_spec(scale) for scale in (2, 3, 4)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
-    _flowprop_spec("flowprop-m-x4-bi", "flowprop-m-x4-bi", FLOWPROP_M_X4, **_S_RUN),
-    _flowprop_spec("flowprop-l-x4-bi", "flowprop-l-x4-bi", FLOWPROP_L_X4, **_S_RUN),
-    _flowprop_spec("flowprop-xl-x4-bi", "flowprop-xl-x4-bi", FLOWPROP_XL_X4, **_S_RUN),
+    _flowprop_spec("flowprop-m-x4-bi", "flowprop-m-x4-bi", FLOWPROP_M_X4, **_S_RUN, halo_px=40),
+    _flowprop_spec("flowprop-l-x4-bi", "flowprop-l-x4-bi", FLOWPROP_L_X4, **_S_RUN, halo_px=48),
+    _flowprop_spec("flowprop-xl-x4-bi", "flowprop-xl-x4-bi", FLOWPROP_XL_X4, **_S_RUN, halo_px=48),
     _flowprop_spec("flowprop-s-x2-bi", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
     _flowprop_spec("flowprop-s-x3-bi", "flowprop-s-x3-bi", FLOWPROP_S_X3, **_S_RUN),
     # Film and tape.
     _flowprop_spec(
-        "flowprop-s-x4-archive", "flowprop-s-x4-archive", FLOWPROP_S_X4_ARCHIVE, **_S_RUN
+        "flowprop-s-x4-archive",
+        "flowprop-s-x4-archive",
+        FLOWPROP_S_X4_ARCHIVE,
+        **_S_RUN,
+        halo_px=44,
     ),
     # The ids people type. They share the weights above until ones for mixed degradations exist.
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
