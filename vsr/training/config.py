@@ -63,6 +63,9 @@ class DataSection(_Section):
     """Frames more per sequence that only bring the state to where it is in a film's middle."""
     reset_share: Share = 0.5
     """Of the sequences, whose state starts afresh after those."""
+    resident: bool | None = None
+    """Keep the decoded store on the device and cut batches there; by default on a GPU with room
+    for it."""
 
 
 class LossSection(_Section):

@@ -8,7 +8,7 @@ import torch
 from vsr.errors import CheckpointError
 from vsr.models.upscaler import Upscaler
 from vsr.models.video.flowprop import FlowProp
-from vsr.training.growing import grow
+from vsr.training.starting import grow
 
 SMALL: dict[str, Any] = {"scale": 2, "num_channels": 8, "num_blocks": 2, "flow_channels": 4}
 
