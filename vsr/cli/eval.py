@@ -79,6 +79,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Score the optical flow inside the models on synthetic motion, beside OpenCV's DIS.",
 )
+@click.option(
+    "--drift",
+    "drift_frames",
+    type=click.IntRange(min=5),
+    metavar="FRAMES",
+    help="Play each clip forth and back for so many frames: what the last pass loses on the "
+    "second.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
     "--json-file", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file."
@@ -97,6 +105,7 @@ def command(
     device: str,
     dtype: str,
     score_flow: bool,
+    drift_frames: int | None,
     as_json: bool,
     json_file: Path | None,
 ) -> None:
@@ -108,8 +117,12 @@ def command(
     import torch
 
     from vsr.engine.device import resolve_device
+    from vsr.training.drift import drifts
     from vsr.training.evaluate import evaluate
     from vsr.training.flow_error import flow_errors
+
+    def tell(model: str, clip: str) -> None:
+        say(f"{model}: {clip}")
 
     if score_flow:
         rows = flow_errors(models, gt)
@@ -117,6 +130,21 @@ def command(
             print_json({"pairs": "synthetic", "rows": rows})
         else:
             click.echo(_flow_table(rows))
+        return
+    if drift_frames is not None:
+        rows = drifts(
+            models,
+            gt,
+            num_frames=drift_frames,
+            scale=scale,
+            device=resolve_device(device),
+            dtype=getattr(torch, dtype),
+            progress=tell,
+        )
+        if as_json:
+            print_json({"rows": rows})
+        else:
+            click.echo(_drift_table(rows))
         return
     result = evaluate(
         models,
@@ -131,7 +159,7 @@ def command(
         chunk=chunk,
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
-        progress=lambda model, clip: say(f"{model}: {clip}"),
+        progress=tell,
     )
     if json_file is not None:
         json_file.write_text(json.dumps(result.describe(), indent=2) + "\n", encoding="utf-8")
@@ -139,6 +167,18 @@ def command(
         print_json(result.describe())
     else:
         click.echo(_table(result))
+
+
+def _drift_table(rows: list[dict[str, Any]]) -> str:
+    """Losses of the last pass on the second as a Markdown table."""
+    lines = [
+        _line(["model", "clip", "frames", "mean loss dB", "worst loss dB"]),
+        _line(["---", "---", *["---:"] * 3]),
+    ]
+    for row in rows:
+        losses = (f"{row[key]:.3f}" for key in ("mean_loss", "worst_loss"))
+        lines.append(_line([row["model"], row["clip"], str(row["frames"]), *losses]))
+    return "\n".join(lines)
 
 
 def _flow_table(rows: list[dict[str, Any]]) -> str:
