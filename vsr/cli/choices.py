@@ -44,6 +44,12 @@ _OPTIONS = (
         help="How much a model that invents detail may: 0 is the one it was trained from.",
     ),
     click.option("--fidelity", is_flag=True, help="Refuse models that invent detail."),
+    click.option(
+        "--strength",
+        type=float,
+        metavar="0..1",
+        help="Steady what networks of single frames add; 0 does not.  [default: 0.5]",
+    ),
     click.option("--start", metavar="TIME", help="Where to begin: seconds or [HH:]MM:SS.mmm."),
     click.option("--duration", metavar="TIME", help="How much to take."),
     click.option("--sample", metavar="3x10s", help="So many stretches, spread over the film."),

@@ -74,6 +74,13 @@ if TYPE_CHECKING:
     help="Number format of the models.",
 )
 @click.option(
+    "--strength",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="On clips, steady what networks of single frames add, as `vsr upscale` does with 0.5.",
+)
+@click.option(
     "--flow",
     "score_flow",
     is_flag=True,
@@ -96,6 +103,7 @@ def command(
     chunk: int | None,
     device: str,
     dtype: str,
+    strength: float,
     score_flow: bool,
     as_json: bool,
     json_file: Path | None,
@@ -131,6 +139,7 @@ def command(
         chunk=chunk,
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
+        strength=strength,
         progress=lambda model, clip: say(f"{model}: {clip}"),
     )
     if json_file is not None:
@@ -162,6 +171,7 @@ def _table(result: Evaluation) -> str:
         f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
         f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
         f"{'clips' if protocol.kind == 'video' else 'stills'}, every {protocol.every} frame(s), "
+        f"{f'steadied by {protocol.strength:g}, ' if protocol.strength else ''}"
         f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
         "",
         _line(["model", "PSNR dB", "SSIM", "flicker", *shown, "ms/frame", "GMAC", "params"]),

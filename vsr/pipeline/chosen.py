@@ -43,6 +43,7 @@ def plan_model(
     from vsr.engine.precision import choose_dtype
     from vsr.models.catalog import default_model, get_spec
     from vsr.models.checkpoint import file_of, resolve_spec
+    from vsr.models.deflicker import WARMUP
 
     name = config.model or default_model(shape.model_scale, stills=stills)
     spec, parent = resolve_spec(name), None
@@ -59,18 +60,20 @@ def plan_model(
         if spec.weights is None:
             dtype, reason = torch.float32, "no weights"
     dtype_name = str(dtype).removeprefix("torch.")
+    strength = None if stills else _strength(config, spec, file_of(name))
     model = ModelPlan(
         id=spec.id,
         file=file_of(name),
         scale=spec.scale,
         chunk=spec.chunk,
         context=spec.context,
-        warmup=spec.warmup,
+        warmup=WARMUP if strength else spec.warmup,
         weights_sha256=_weights_sha256(file_of(name), spec),
         detail=config.detail,
         parent=parent,
         parent_sha256=None if parent is None else _weights_sha256(None, get_spec(parent)),
         fidelity=config.fidelity,
+        strength=strength,
         seed=config.seed,
     )
     compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
@@ -82,6 +85,11 @@ def plan_model(
         )
     elif spec.invents_detail:
         notes.append(f"{spec.id} invents detail: what it shows is plausible and need not be true.")
+    if strength:
+        notes.append(
+            f"{spec.id} sees one frame at a time: the detail that it adds is steadied along the "
+            f"motion, with strength {strength:g}."
+        )
     if spec.scale != shape.scale:
         notes.append(
             f"{spec.id} enlarges by {spec.scale}; its pictures are then resampled once "
@@ -118,6 +126,25 @@ def _refuse_invention(config: UpscaleConfig, spec: ModelSpec) -> None:
     raise ConfigError(
         f"--fidelity bars {spec.id}, which was trained to invent plausible detail", hint=instead
     )
+
+
+def _strength(config: UpscaleConfig, spec: ModelSpec, file: Path | None) -> float | None:
+    """How far to steady the frames of a film; None where there is nothing to steady.
+
+    Raises:
+        ConfigError: that was asked for of a model which is steady by itself.
+    """
+    from vsr.models.deflicker import DEFAULT_STRENGTH
+
+    is_network = spec.weights is not None or file is not None
+    if spec.kind == "image" and is_network:
+        return DEFAULT_STRENGTH if config.strength is None else config.strength
+    if config.strength:
+        raise ConfigError(
+            f"--strength steadies networks that see one frame at a time, and {spec.id} is none",
+            hint="leave it out",
+        )
+    return None
 
 
 def _weights_sha256(file: Path | None, spec: ModelSpec) -> str | None:

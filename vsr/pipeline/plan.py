@@ -71,6 +71,8 @@ class ModelPlan(_Frozen):
     """Of the parent's weights."""
     fidelity: bool = False
     """Models that invent detail were barred."""
+    strength: float | None = None
+    """How far what a per-frame network adds is steadied over time; None for all other models."""
     seed: int
 
 

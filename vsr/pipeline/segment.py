@@ -192,6 +192,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     from vsr.engine.runner import Runner
     from vsr.engine.tiles import tile_upscaler
     from vsr.models.checkpoint import load_upscaler, resolve_spec
+    from vsr.models.deflicker import steady
     from vsr.models.upscaler import ModelSpec, Upscaler
     from vsr.pipeline.chosen import load_chosen
 
@@ -206,7 +207,9 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         return model if effort.tile_px is None else tile_upscaler(model, spec, effort.tile_px)
 
     def load(dtype: torch.dtype = torch.float32) -> Upscaler:
-        return tiled(load_chosen(plan.model, device=device, dtype=dtype), spec)
+        model = tiled(load_chosen(plan.model, device=device, dtype=dtype), spec)
+        # Around the tiles, so that motion is found in the whole picture.
+        return model if plan.model.strength is None else steady(model, plan.model.strength)
 
     def load_other(other: str) -> Upscaler:
         return tiled(load_upscaler(other, device=device), resolve_spec(other))
