@@ -131,6 +131,9 @@ class UpscaleConfig(FrozenConfig):
     """Speed against size, in the encoder's own words: `medium` for h264, `6` for av1."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for decoding and encoding; 0: as many as the machine offers."""
+    blind: bool = False
+    """Estimate the blur of the source for a model that undoes it; without, it is taken to be that
+    of bicubic shrinking."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """For models that draw random numbers; equal seeds give equal pictures."""
     overwrite: bool = False

@@ -56,6 +56,28 @@ def _reconstruction_spec(scale: int) -> ModelSpec:
     )
 
 
+def _zssr(**params: Any) -> nn.Module:
+    from vsr.models.image.zssr import ZSSR
+
+    return ZSSR(**params)
+
+
+def _zssr_spec(scale: int) -> ModelSpec:
+    return ModelSpec(
+        id=f"zssr-x{scale}",
+        family="zssr",
+        scale=scale,
+        kind="image",
+        build=_zssr,
+        params={"scale": scale},
+        paper="arXiv 1712.06087",
+        tileable=False,
+        capturable=False,
+        bf16=False,
+        stills_only=True,
+    )
+
+
 def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> ModelSpec:
     return ModelSpec(
         id=f"{name}-x{scale}",
@@ -118,6 +140,8 @@ SPECS: tuple[ModelSpec, ...] = (
     _interpolation_spec("lanczos", "lanczos3", 4, 3),
     # Neighbours without training.
     *(_reconstruction_spec(scale) for scale in (2, 3, 4)),
+    # One still, learnt from itself.
+    *(_zssr_spec(scale) for scale in (2, 3, 4)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
     _flowprop_spec("flowprop-s-x2-bi", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),

@@ -119,6 +119,8 @@ class ModelSpec:
     """Smallest width and height of a source frame, pixels; the engine pads smaller ones."""
     invents_detail: bool = False
     """Trained to look plausible rather than to be right; barred by `--fidelity`."""
+    stills_only: bool = False
+    """Takes seconds to minutes for one picture, or does not know what a film is."""
     parent: str | None = None
     """Of a model that invents detail: id of the one of equal shape, trained to be right, that its
     training began with."""

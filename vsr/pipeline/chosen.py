@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vsr.config import UpscaleConfig
 from vsr.errors import CheckpointError, ConfigError
@@ -15,7 +15,12 @@ from vsr.pipeline.plan import ComputePlan, ModelPlan
 if TYPE_CHECKING:
     import torch
 
+    from vsr.models.blur import GaussianBlur
     from vsr.models.upscaler import ModelSpec, Upscaler
+
+
+BLUR_FAMILY = "reconstruction"
+"""Of models for films whose `build` takes the blur that they are to undo."""
 
 
 def plan_model(
@@ -51,6 +56,11 @@ def plan_model(
         spec, parent = _family(spec, is_file=file_of(name) is not None)
         name = spec.id
     _refuse_invention(config, spec)
+    _refuse_blind(config, spec)
+    if spec.stills_only and not stills:
+        raise ConfigError(
+            f"{spec.id} is for stills, and not for films", hint="use it with `vsr image`"
+        )
     device = resolve_device(config.device)
     if config.engine.precision == "auto":
         dtype, reason = choose_dtype(spec, device)
@@ -96,6 +106,14 @@ def plan_model(
             f"to {plain_scale(shape.scale)} times the source."
         )
     return model, compute, tuple(notes)
+
+
+def _refuse_blind(config: UpscaleConfig, spec: ModelSpec) -> None:
+    if config.blind and spec.family != BLUR_FAMILY:
+        raise ConfigError(
+            f"--blind is for models that undo a blur, and {spec.id} was trained for its own",
+            hint=f"use {BLUR_FAMILY}-x{spec.scale}",
+        )
 
 
 def plain_scale(scale: Fraction) -> int | float:
@@ -174,8 +192,20 @@ def load_chosen(model: ModelPlan, *, device: torch.device, dtype: torch.dtype) -
         ModelError: its weights are gone or changed.
     """
     from vsr.models.blend import load_blend
+    from vsr.models.blur import GaussianBlur
     from vsr.models.checkpoint import load_upscaler
 
+    if model.blur is not None:
+        return _undoing(model.id, GaussianBlur(*model.blur), device)
     if model.parent is None or model.detail is None:
         return load_upscaler(model.file or model.id, device=device, dtype=dtype)
     return load_blend(model.parent, model.id, model.detail, device=device, dtype=dtype)
+
+
+def _undoing(model_id: str, blur: GaussianBlur, device: torch.device) -> Upscaler:
+    """A model without weights that undoes this blur."""
+    from vsr.models.catalog import get_spec
+
+    spec = get_spec(model_id)
+    module = spec.build(**spec.params, blur=blur).to(device).eval()
+    return cast("Upscaler", module)
