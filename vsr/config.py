@@ -131,6 +131,10 @@ class UpscaleConfig(FrozenConfig):
     """Speed against size, in the encoder's own words: `medium` for h264, `6` for av1."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for decoding and encoding; 0: as many as the machine offers."""
+    samples: int = Field(default=1, ge=1, le=100)
+    """Of a still, so many pictures from following seeds, by models of which each is another."""
+    generator: tuple[str, str] | None = None
+    """Mapping and synthesis of a StyleGAN, for `pulse` to explore in place of its own."""
     blind: bool = False
     """Estimate the blur of the source for a model that undoes it; without, it is taken to be that
     of bicubic shrinking."""

@@ -61,6 +61,7 @@ def plan_model(
         raise ConfigError(
             f"{spec.id} is for stills, and not for films", hint="use it with `vsr image`"
         )
+    generator = _generator(config, spec)
     device = resolve_device(config.device)
     if config.engine.precision == "auto":
         dtype, reason = choose_dtype(spec, device)
@@ -78,7 +79,8 @@ def plan_model(
         chunk=spec.chunk,
         context=spec.context,
         warmup=WARMUP if strength else spec.warmup,
-        weights_sha256=_weights_sha256(file_of(name), spec),
+        weights_sha256=_weights_sha256(generator[1] if generator else file_of(name), spec),
+        generator=generator,
         detail=config.detail,
         parent=parent,
         parent_sha256=None if parent is None else _weights_sha256(None, get_spec(parent)),
@@ -106,6 +108,25 @@ def plan_model(
             f"to {plain_scale(shape.scale)} times the source."
         )
     return model, compute, tuple(notes)
+
+
+def _generator(config: UpscaleConfig, spec: ModelSpec) -> tuple[Path, Path] | None:
+    """The user's generator.
+
+    Raises:
+        ConfigError: the model explores none, or draws nothing and samples were asked for.
+    """
+    if config.samples > 1 and not spec.draws:
+        raise ConfigError(
+            f"{spec.id} makes one picture of a still, and {config.samples} samples were asked for",
+            hint="--samples is for models such as pulse",
+        )
+    if config.generator is None:
+        return None
+    if spec.family != "pulse":
+        raise ConfigError(f"--generator is for pulse, and {spec.id} explores none")
+    mapping, synthesis = (Path(name).absolute() for name in config.generator)
+    return mapping, synthesis
 
 
 def _refuse_blind(config: UpscaleConfig, spec: ModelSpec) -> None:
@@ -195,6 +216,8 @@ def load_chosen(model: ModelPlan, *, device: torch.device, dtype: torch.dtype) -
     from vsr.models.blur import GaussianBlur
     from vsr.models.checkpoint import load_upscaler
 
+    if model.generator is not None:
+        return _exploring(model.scale, model.generator, device)
     if model.blur is not None:
         return _undoing(model.id, GaussianBlur(*model.blur), device)
     if model.parent is None or model.detail is None:
@@ -208,4 +231,16 @@ def _undoing(model_id: str, blur: GaussianBlur, device: torch.device) -> Upscale
 
     spec = get_spec(model_id)
     module = spec.build(**spec.params, blur=blur).to(device).eval()
+    return cast("Upscaler", module)
+
+
+def _exploring(scale: int, files: tuple[Path, Path], device: torch.device) -> Upscaler:
+    """PULSE with the user's generator."""
+    from vsr.models.image.pulse import PULSE
+    from vsr.models.image.stylegan import load_stylegan1
+
+    generator = load_stylegan1(*files).to(device)
+    if generator.resolution % scale:
+        raise ConfigError(f"a generator of {generator.resolution} px does not divide by {scale}")
+    module = PULSE(scale, generator=generator).to(device).eval().requires_grad_(False)
     return cast("Upscaler", module)

@@ -73,6 +73,8 @@ class ModelPlan(_Frozen):
     """Models that invent detail were barred."""
     strength: float | None = None
     """How far what a per-frame network adds is steadied over time; None for all other models."""
+    generator: tuple[Path, Path] | None = None
+    """Files of the user's generator, for a model that explores one."""
     blur: tuple[float, float, float] | None = None
     """Estimated of the source, for a model that undoes it: see `models.blur.GaussianBlur`."""
     seed: int

@@ -64,6 +64,7 @@ class ZSSR(nn.Module):
         self.num_channels = num_channels
         self.num_layers = num_layers
         self.blur = blur
+        self._last = "nothing was enlarged"
 
     def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
         """The seed of each sample, (B,) int64."""
@@ -83,6 +84,10 @@ class ZSSR(nn.Module):
         ]
         return torch.stack(samples).to(frames_BTCHW.dtype), state
 
+    def explain(self) -> str:
+        """See `upscaler.Explains`."""
+        return self._last
+
     def _enlarge(self, frame_3HW: Tensor, seed: int) -> Tensor:
         """(3, H, W) of any range -> (3, sH, sW) float32."""
         # The runner works where nothing can be learnt.
@@ -90,10 +95,10 @@ class ZSSR(nn.Module):
             given = frame_3HW.detach().clone().float()[None]
             picture = given.clamp(0, 1)
             found = self.blur or estimate_blur(luma(picture), self.scale)
-            if found is None:
-                logger.info("nothing tells how the picture was made small: taken as bicubic")
             blur = found or BICUBIC
-            logger.info("blur: %s", blur.describe())
+            how = "given" if self.blur else "estimated" if found else "taken for bicubic"
+            self._last = f"the blur it undoes, of {blur.describe()}, was {how}"
+            logger.info("%s", self._last)
             taps_KK = taps(blur, self.scale).to(given.device)
             network = self._learn(picture, taps_KK, seed)
             with torch.no_grad():
