@@ -254,7 +254,7 @@ def evaluate(
         for clip in clips:
             if progress is not None:
                 progress(str(model), clip.name)
-            scores[clip.name] = _score_clip(
+            scores[clip.name] = score_clip(
                 upscaler,
                 spec,
                 clip,
@@ -335,7 +335,7 @@ def _upscale_among_copies(
         yield written[0, _NUM_COPIES // 2]
 
 
-def _score_clip(
+def score_clip(
     model: Upscaler,
     spec: ModelSpec,
     clip: Clip,
