@@ -131,6 +131,8 @@ class UpscaleConfig(FrozenConfig):
     """Speed against size, in the encoder's own words: `medium` for h264, `6` for av1."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for decoding and encoding; 0: as many as the machine offers."""
+    grain: float | None = Field(default=None, gt=0, le=4)
+    """Measure the grain of a film and lay it over the result again, so many times as strong."""
     samples: int = Field(default=1, ge=1, le=100)
     """Of a still, so many pictures from following seeds, by models of which each is another."""
     generator: tuple[str, str] | None = None

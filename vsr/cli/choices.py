@@ -51,6 +51,12 @@ _OPTIONS = (
         help="Steady what networks of single frames add; 0 does not.  [default: 0.5]",
     ),
     click.option(
+        "--grain",
+        type=float,
+        metavar="0..4",
+        help="Lay grain like that of IN over the result; 1 is as strong as there.",
+    ),
+    click.option(
         "--blind",
         is_flag=True,
         help="Estimate the blur of IN, for a model that undoes it (reconstruction).",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vsr.color import complete, planes_to_rgb
 from vsr.frame import Frame
-from vsr.media.grain import measure_grain
+from vsr.media.grain import Grain, measure_grain
 from vsr.media.images import image_kind, read_image
 from vsr.media.probe import probe
 from vsr.media.reader import FrameReader
@@ -105,6 +105,15 @@ def film_blur(source: Path, scale: int) -> GaussianBlur | None:
         MediaError: it cannot be read.
     """
     return estimate_blur(_lumas(source), scale)
+
+
+def film_grain(source: Path) -> Grain | None:
+    """The grain of a film; None where nothing tells.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    return measure_grain([picture[0].numpy() for picture in _lumas(source)])
 
 
 def _lumas(source: Path) -> Iterator[torch.Tensor]:

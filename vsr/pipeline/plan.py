@@ -80,6 +80,13 @@ class ModelPlan(_Frozen):
     seed: int
 
 
+class GrainPlan(_Frozen):
+    """Grain that is laid over results; see `engine.grain`."""
+
+    sigmas: tuple[float, ...]
+    correlation: float
+
+
 class ComputePlan(_Frozen):
     """Where and in which number format the network runs."""
 
@@ -188,6 +195,8 @@ class Plan(_Frozen):
     """What is done to fields."""
     concealed: tuple[int, ...] = ()
     """Times of lost pictures that repeat the one before, in the source's ticks."""
+    grain: GrainPlan | None = None
+    """As measured, times what was asked for."""
     pictures: Pictures = Pictures()
     """Image sequences that are source or result, and the curves around the model."""
 

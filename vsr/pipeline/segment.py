@@ -188,6 +188,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     import torch
 
     from vsr.engine.device import prepare_device
+    from vsr.engine.grain import GrainSheet
     from vsr.engine.ladder import Rung
     from vsr.engine.runner import Runner
     from vsr.engine.tiles import tile_upscaler
@@ -214,6 +215,10 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     def load_other(other: str) -> Upscaler:
         return tiled(load_upscaler(other, device=device), resolve_spec(other))
 
+    grain = None
+    if plan.grain is not None:
+        sigmas, correlation = plan.grain.sigmas, plan.grain.correlation
+        grain = GrainSheet(sigmas, correlation, seed=plan.model.seed, device=device)
     spec = resolve_spec(name)
     again = Rung(spec, load, "redone in float32")
     others = [
@@ -234,6 +239,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         source=plan.video,
         curve_in=plan.pictures.curve_in,
         curve_out=plan.pictures.curve_out,
+        grain=grain,
         rungs=(again, *others),
     )
 
