@@ -19,6 +19,7 @@ KEYS = {
     "gmac_180p",
     "licence",
     "sha256",
+    "data",
     "psnr",
     "shipped",
 }
@@ -39,6 +40,7 @@ def test_list_json(capsys: pytest.CaptureFixture[str]) -> None:
         "gmac_180p": None,
         "licence": "Apache-2.0",
         "sha256": None,
+        "data": [],
         "psnr": {},
         "shipped": True,
     }
@@ -72,7 +74,9 @@ def test_card_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     text = capsys.readouterr().out
     assert "somewhere; CC0-1.0" in text
     assert run(["models", "list"]) == 0
-    assert "1.23 M" in capsys.readouterr().out
+    (line,) = [li for li in capsys.readouterr().out.splitlines() if li.startswith("flowprop-s-x4 ")]
+    for told in ("1.23 M", "Apache-2.0", "0" * 12, "1 source ", "29.50 set"):
+        assert told in line
 
 
 def test_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:

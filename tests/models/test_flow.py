@@ -142,3 +142,36 @@ def test_least_squares_alone_follows_a_shift() -> None:
     flow = net(picture(0, 0), picture(1.5, -0.75))
     inner = flow[0, :, 12:-12, 12:-12].flatten(1).median(dim=1).values
     assert inner.tolist() == pytest.approx([1.5, -0.75], abs=0.1)
+
+
+@pytest.mark.parametrize("channels", [8, 16, 37])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (24, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_sampled_as_planes_are(
+    channels: int, size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(6)
+    planes = torch.randn(2, channels, *size, generator=generator).to(dtype)
+    rows = planes.contiguous(memory_format=torch.channels_last)
+    flow = 12 * torch.randn(2, 2, *size, generator=generator)
+    flow[:, :, ::3] = flow[:, :, ::3].round()
+    with torch.no_grad():
+        sampled = warp(rows, flow)
+    with torch.enable_grad():  # which rows have none for
+        expected = warp(planes, flow)
+    torch.testing.assert_close(sampled, expected, atol=1e-4, rtol=1e-5)
+    if rows.shape[2:] != (1, 1):
+        assert sampled.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_a_flow_that_is_no_number_harms_only_its_pixel(bad: float) -> None:
+    rows = torch.rand(1, 16, 6, 8).contiguous(memory_format=torch.channels_last)
+    flow = torch.zeros(1, 2, 6, 8)
+    flow[0, 0, 2, 3] = bad
+    with torch.no_grad():
+        sampled = warp(rows, flow)
+    sound = torch.ones(6, 8, dtype=torch.bool)
+    sound[2, 3] = False
+    assert torch.equal(sampled[..., sound], rows[..., sound])
+    assert bool(sampled[0, 0, 2, 3].isnan()) == (bad != bad)

@@ -17,6 +17,7 @@ from vsr.models.image.interpolation import (
     imresize,
     pad_symmetric,
     phase_kernel,
+    shuffled,
 )
 
 
@@ -168,3 +169,14 @@ def test_interpolation_is_imresize_per_frame_and_is_not_clamped() -> None:
     assert result.shape == (2, 2, 3, 30, 36)
     assert torch.equal(result[1, 1], imresize(frames[1, 1], scale=3, kernel="lanczos3"))
     assert result.min() < -0.5 and result.max() > 1.5
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("planes", "scale"), [(1, 2), (3, 4), (4, 3)])
+def test_shuffled_is_the_pixel_shuffle_in_planes(
+    order: torch.memory_format, planes: int, scale: int
+) -> None:
+    phases = torch.rand(2, planes * scale**2, 5, 7).contiguous(memory_format=order)
+    result = shuffled(phases, scale)
+    assert torch.equal(result, F.pixel_shuffle(phases, scale))
+    assert result.is_contiguous()

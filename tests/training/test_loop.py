@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vsr.config import config_folder
 from vsr.errors import CheckpointError, ConfigError, JobCancelledError
+from vsr.models.catalog import get_spec
 from vsr.models.flow import FlowNet
 from vsr.training.config import TrainConfig, find_train_config, load_train_config, override
 from vsr.training.data import FrameStore
-from vsr.training.loop import CHECKPOINT, Ema, Progress, Trainer, build, train
+from vsr.training.loop import CHECKPOINT, Ema, Progress, Trainer, build, full_params, train
 
 MakeStore = Callable[..., FrameStore]
 MakeConfig = Callable[..., TrainConfig]
@@ -81,7 +83,14 @@ def test_equal_seeds_give_equal_curves(
     assert one != other
 
 
-@pytest.mark.parametrize("sections", [{}, {"precision": "bf16"}, FLOW], ids=["", "bf16", "flow"])
+RESIDENT = {"data": {"resident": True}}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{}, {"precision": "bf16"}, FLOW, RESIDENT, FLOW | RESIDENT],
+    ids=["", "bf16", "flow", "resident", "resident-flow"],
+)
 def test_a_resumed_run_is_the_run_that_never_stopped(
     make_store: MakeStore, make_config: MakeConfig, tmp_path: Path, sections: dict[str, Any]
 ) -> None:
@@ -135,6 +144,8 @@ def test_what_cannot_be_resumed_is_refused(
     other = make_config(model={"params": params})
     with pytest.raises(CheckpointError, match="another network"):
         Trainer(other, store, tmp_path, CPU).resume()
+    with pytest.raises(CheckpointError, match="another kind of device"):
+        Trainer(make_config(**RESIDENT), store, tmp_path, CPU).resume()
     checkpoint = tmp_path / CHECKPOINT
     for content in (checkpoint.read_bytes()[:500], b"", b"no archive at all"):
         checkpoint.write_bytes(content)
@@ -249,6 +260,26 @@ def test_init_starts_from_given_weights(
     assert equal(weights(trainer.network), [value.half().float() for value in weights(whole)])
 
 
+def test_a_smaller_network_is_grown(
+    make_store: MakeStore, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    store, params = make_store(), make_config().model.params
+    small = build(make_config())
+    path = tmp_path / "small.safetensors"
+    save_file({k: v.contiguous() for k, v in small.state_dict().items()}, path)
+    wider = {"params": {**params, "num_channels": 2 * params["num_channels"]}}
+    config = make_config(model=wider, init={"grown": str(path)})
+    grown = Trainer(config, store, tmp_path, CPU).network.state_dict()
+    count = params["num_channels"]
+    assert torch.equal(grown["tail.weight"][:, :count], small.state_dict()["tail.weight"])
+    assert not grown["tail.weight"][:, count:].any()
+    with pytest.raises(ConfigError, match="family flowprop"):
+        Trainer(make_config(**FLOW, init={"grown": str(path)}), store, tmp_path, CPU)
+    narrower = {"params": {**params, "num_channels": count // 2}}
+    with pytest.raises(CheckpointError, match="to grow to"):
+        Trainer(make_config(model=narrower, init={"grown": str(path)}), store, tmp_path, CPU)
+
+
 def test_a_trunk_serves_another_scale(
     make_store: MakeStore, make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -289,11 +320,18 @@ def test_unknown_network_parameters_are_refused(make_config: MakeConfig) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["flow-16", "flow-32", "flowprop-xs-x4-bi", "flowprop-s-x4-bi"],
+    sorted(
+        path.stem
+        for path in config_folder("train").glob("fl*.toml")
+        if path.stem != "flowprop-s-still"
+    ),
 )
 def test_packaged_configurations_build(name: str) -> None:
     config = load_train_config(find_train_config(name))
     assert config.model.id == name
+    if config.model.family == "flowprop":
+        spec = get_spec(name)
+        assert full_params(config) == {**spec.params, "scale": spec.scale}
     assert sum(parameter.numel() for parameter in build(config).parameters()) > 10_000
 
 

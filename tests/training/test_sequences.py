@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vsr.errors import ConfigError
-from vsr.models.video.flowprop import FlowProp
+from vsr.models.image.interpolation import imresize
+from vsr.models.video.flowprop import Cleaning, FlowProp
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore
 from vsr.training.loop import Trainer
@@ -92,3 +93,14 @@ def test_runs_repeat(
         trainer = Trainer(make_config(**sections), store, tmp_path, CPU)
         curves.append([trainer.train_step().loss for _ in range(3)])
     assert curves[0] == curves[1]
+
+
+def test_cleaned_frames_are_compared_with_the_truth_made_small(make_config: MakeConfig) -> None:
+    model, drawn = network(), batch(3)
+    plain = loss_of(make_config(), model, drawn)
+    assert torch.equal(loss_of(make_config(loss={"cleaning": 0.5}), model, drawn), plain)
+    model.cleaning = Cleaning(8, 1)
+    small = imresize(drawn.target_BTCHW.flatten(0, 1), scale=0.5)
+    off = charbonnier(luma_weighted(drawn.source_BTCHW.flatten(0, 1) - small))
+    loss = loss_of(make_config(loss={"cleaning": 0.5}), model, drawn)
+    torch.testing.assert_close(loss, plain + 0.5 * off)

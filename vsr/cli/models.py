@@ -23,7 +23,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def list_command(as_json: bool) -> None:
-    """One line per model."""
+    """One line per model; `show` names the sources of its data."""
     from vsr.models.catalog import list_models
     from vsr.models.checkpoint import card_of
     from vsr.models.store import list_added
@@ -33,7 +33,9 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table: list[tuple[str, ...]] = [("id", "kind", "params", "GMAC", "licence", "Y-PSNR (dB)", "")]
+    table: list[tuple[str, ...]] = [
+        ("id", "kind", "params", "GMAC", "licence", "sha256", "data", "Y-PSNR (dB)", "")
+    ]
     table += [_cells(row) for row in rows]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
     for cells in table:
@@ -61,7 +63,6 @@ def show_command(model_id: str, as_json: bool) -> None:
         "context": spec.context,
         "invents_detail": spec.invents_detail,
         "degradation": card.degradation if card else None,
-        "data": [source.model_dump() for source in card.data] if card else [],
         "trained_with": dict(card.trained_with) if card else {},
     }
     if as_json:
@@ -192,8 +193,9 @@ def describe(spec: ModelSpec, card: Card | None) -> dict[str, Any]:
     """What `vsr models list --json` says of a model.
 
     `params`, `gmac_180p` (10^9 multiply-adds per frame of 320x180) and `psnr` (dB by test set) come
-    from the card of the weights; they are null and empty where there is none. A model
-    without weights has 0 parameters and the project's own licence.
+    from the card of the weights, as do `data` (origin and licence of what they were trained on) and
+    `sha256`; they are null and empty where there is none. A model without weights has 0 parameters
+    and the project's own licence.
     """
     from vsr.models.catalog import is_shipped
 
@@ -207,6 +209,7 @@ def describe(spec: ModelSpec, card: Card | None) -> dict[str, Any]:
         "gmac_180p": card.gmac_180p if card else None,
         "licence": card.licence if card else (None if needs_weights else "Apache-2.0"),
         "sha256": card.sha256 if card else None,
+        "data": [source.model_dump() for source in card.data] if card else [],
         "psnr": {name: score.psnr_db for name, score in card.scores.items()} if card else {},
         "shipped": is_shipped(spec),
     }
@@ -219,9 +222,17 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _count(row["params"]),
         "-" if row["gmac_180p"] is None else f"{row['gmac_180p']:.1f}",
         row["licence"] or "-",
+        row["sha256"][:12] if row["sha256"] else "-",
+        _sources(row["data"]),
         ", ".join(f"{value:.2f} {name}" for name, value in row["psnr"].items()) or "-",
         "" if row["shipped"] else "added" if row["sha256"] else "weights not installed",
     )
+
+
+def _sources(data: list[Any]) -> str:
+    if not data:
+        return "-"
+    return "1 source" if len(data) == 1 else f"{len(data)} sources"
 
 
 def _count(number: int | None) -> str:

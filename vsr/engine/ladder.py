@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsr.engine.guards import BLOCK_PX, Alarm, Judge, band_means, sketch
+from vsr.models.ahead import UsesHelper, ahead
 from vsr.models.upscaler import FrameRenderer, ModelSpec, State, Upscaler
 
 
@@ -84,7 +86,10 @@ def open_window(
         if len(features) != num_written:
             return _wrong_number(spec, len(features), num_written)
         pairs = islice(zip(frames_BTCHW.unbind(1), features, strict=False), num_dropped, None)
-        return Window(frames_BTCHW, (model.render(*pair) for pair in pairs), after)
+        works = (partial(model.render, *pair) for pair in pairs)
+        helper = model.helper if isinstance(model, UsesHelper) else None
+        # One ahead: it is made while the one before it is turned into codes.
+        return Window(frames_BTCHW, ahead(works, helper, num_ahead=1), after)
     if rung.is_other and spec.kind == "image":
         # One by one: it was not chosen with a chunk of this length in mind.
         frames = frames_BTCHW[:, num_dropped:num_written].split(1, dim=1)  # type: ignore[no-untyped-call]

@@ -121,7 +121,14 @@ def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> Mod
 
 
 def _flowprop_spec(
-    name: str, weights: str, params: Mapping[str, Any], *, chunk: int, context: int, warmup: int
+    name: str,
+    weights: str,
+    params: Mapping[str, Any],
+    *,
+    chunk: int,
+    context: int,
+    warmup: int,
+    halo_px: int = 32,
 ) -> ModelSpec:
     return ModelSpec(
         id=name,
@@ -136,7 +143,7 @@ def _flowprop_spec(
         context=context,
         warmup=warmup,
         causal=params["direction"] == "forward",
-        halo_px=32,
+        halo_px=halo_px,
     )
 
 
@@ -154,7 +161,23 @@ FLOWPROP_S_X4 = {
     "direction": "both",
     "flow_channels": 32,
 }
+FLOWPROP_M_X4 = FLOWPROP_S_X4 | {"num_channels": 48, "num_blocks": 8}
+FLOWPROP_L_X4 = FLOWPROP_S_X4 | {
+    "num_channels": 64,
+    "num_blocks": 12,
+    "num_groups": 8,
+    "tail_blocks": 1,
+}
+FLOWPROP_XL_X4 = FLOWPROP_S_X4 | {
+    "num_channels": 96,
+    "num_blocks": 10,
+    "num_groups": 8,
+    "num_rounds": 2,
+    "tail_blocks": 2,
+}
 FLOWPROP_S_X2 = FLOWPROP_S_X4 | {"scale": 2}
+FLOWPROP_S_X3 = FLOWPROP_S_X4 | {"scale": 3}
+FLOWPROP_S_X4_ARCHIVE = FLOWPROP_S_X4 | {"cleaning_blocks": 4}
 _XS_RUN = {"chunk": 8, "context": 1, "warmup": 16}
 _S_RUN = {"chunk": 24, "context": 6, "warmup": 16}
 
@@ -175,7 +198,19 @@ SPECS: tuple[ModelSpec, ...] = (
     *(_pulse_spec(scale) for scale in (4, 8, 16, 32, 64)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
+    _flowprop_spec("flowprop-m-x4-bi", "flowprop-m-x4-bi", FLOWPROP_M_X4, **_S_RUN, halo_px=40),
+    _flowprop_spec("flowprop-l-x4-bi", "flowprop-l-x4-bi", FLOWPROP_L_X4, **_S_RUN, halo_px=48),
+    _flowprop_spec("flowprop-xl-x4-bi", "flowprop-xl-x4-bi", FLOWPROP_XL_X4, **_S_RUN, halo_px=48),
     _flowprop_spec("flowprop-s-x2-bi", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
+    _flowprop_spec("flowprop-s-x3-bi", "flowprop-s-x3-bi", FLOWPROP_S_X3, **_S_RUN),
+    # Film and tape.
+    _flowprop_spec(
+        "flowprop-s-x4-archive",
+        "flowprop-s-x4-archive",
+        FLOWPROP_S_X4_ARCHIVE,
+        **_S_RUN,
+        halo_px=44,
+    ),
     # The ids people type. They share the weights above until ones for mixed degradations exist.
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),

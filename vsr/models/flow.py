@@ -17,6 +17,8 @@ from vsr.errors import ShapeError
 from vsr.models.layers import compute_dtype
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+_MIN_ROW = 8
+"""Channels from which on rows are sampled faster than planes."""
 
 
 def warp(
@@ -45,18 +47,61 @@ def warp(
         )
     height, width = image_BCHW.shape[-2:]
     flow = flow_B2HW.float()
-    xs = torch.arange(width, device=flow.device, dtype=torch.float32)
-    ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
-    grid_BHW2 = torch.stack(
-        (
-            (xs + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0,
-            (ys + flow[:, 1]) * (2.0 / max(height - 1, 1)) - 1.0,
-        ),
-        dim=-1,
-    )
+    xs = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0]
+    ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
+    if outside == "border" and _lies_in_rows(image_BCHW):
+        return _sample_rows(image_BCHW.float(), xs, ys)
+    scale_x, scale_y = 2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)
+    grid_BHW2 = torch.stack((xs * scale_x - 1.0, ys * scale_y - 1.0), dim=-1)
     return F.grid_sample(
         image_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode=outside, align_corners=True
     )
+
+
+def _lies_in_rows(image_BCHW: Tensor) -> bool:
+    """Whether `_sample_rows` is the faster way: pixels of many channels, one after the other."""
+    return (
+        image_BCHW.device.type == "cpu"
+        and image_BCHW.shape[1] >= _MIN_ROW
+        and image_BCHW.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_grad_enabled()
+    )
+
+
+def _sample_rows(image_BCHW: Tensor, xs_BHW: Tensor, ys_BHW: Tensor) -> Tensor:
+    """`grid_sample` with a repeated border, for a picture in channels-last order; so is the result.
+
+    A pixel's channels are a row of a table, and the sum of four weighted rows is what an embedding
+    bag computes: on a CPU 10 to 20 times as fast as `grid_sample`, which walks channel by channel
+    and would have the picture turned over first.
+    """
+    batch, channels, height, width = image_BCHW.shape
+    x, y = xs_BHW.clamp(0, width - 1), ys_BHW.clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    right_share, lower_share = x - left, y - top
+    # What is not a number becomes any integer: the clamp keeps it in the table, and its weight is
+    # still not a number.
+    column, row = (left.int().clamp_(0, width - 1), top.int().clamp_(0, height - 1))
+    first = torch.arange(batch, dtype=torch.int32)[:, None, None] * (height * width)
+    at = first + row * width + column
+    next_column = (column < width - 1).int()
+    below = (row < height - 1).int() * width
+    index_N4 = torch.stack((at, at + next_column, at + below, at + below + next_column), dim=-1)
+    upper_share, left_share = 1 - lower_share, 1 - right_share
+    shares_N4 = torch.stack(
+        (
+            upper_share * left_share,
+            upper_share * right_share,
+            lower_share * left_share,
+            lower_share * right_share,
+        ),
+        dim=-1,
+    )
+    table = image_BCHW.permute(0, 2, 3, 1).reshape(-1, channels)
+    sampled = F.embedding_bag(
+        index_N4.view(-1, 4), table, per_sample_weights=shares_N4.view(-1, 4), mode="sum"
+    )
+    return sampled.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def luma(rgb_BCHW: Tensor) -> Tensor:
@@ -171,7 +216,7 @@ def _upsample2(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _box(x_BCHW: Tensor, window: int) -> Tensor:
+def box_mean(x_BCHW: Tensor, window: int) -> Tensor:
     """Mean over window x window samples, fewer at the border; one axis after the other.
 
     By shifted sums, in the order in which `avg_pool2d` adds: equal to it bit for bit, and 5 to 15
@@ -207,7 +252,7 @@ def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor
         ],
         dim=1,
     )
-    costs = _box(costs, 3)
+    costs = box_mean(costs, 3)
     return costs / (costs.mean(dim=1, keepdim=True) + 1e-3)
 
 
@@ -228,7 +273,7 @@ def _lucas_kanade(ref_B1HW: Tensor, other_B1HW: Tensor) -> list[Tensor]:
     products = F.avg_pool2d(torch.cat((ix * ix, ix * iy, iy * iy, ix * it, iy * it), dim=1), 2)
     steps = []
     for window in (7, 3):
-        sums = _box(products, window)
+        sums = box_mean(products, window)
         xx, xy, yy, xt, yt = torch.split(sums, 1, dim=1)
         xx, yy = xx + 1e-5, yy + 1e-5
         step = torch.cat((xy * yt - yy * xt, xy * xt - xx * yt), dim=1) / (xx * yy - xy * xy)

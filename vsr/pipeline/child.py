@@ -31,9 +31,15 @@ _START = (
     "n = os.open(os.devnull, os.O_RDONLY); os.dup2(n, 0); os.dup2(2, 1); "
     "sys.path[:] = pickle.load(i); from vsr.pipeline.worker import serve; serve(i, o)"
 )
-# One heap for all threads: of one each, frames passed from thread to thread leave holes in all, and
-# memory creeps up by a tenth over a long run. A name of glibc's; other libraries pass it over.
-_ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
+# Names of glibc's; other libraries pass them over. One heap for all threads: of one each, frames
+# passed from thread to thread leave holes in all, and memory creeps up by a tenth over a long run.
+# And what a picture leaves is kept for the next one: given back to the system and asked for anew,
+# each page of it is cleared and mapped again, which took longer than what was computed in it.
+_HEAP = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the highest it may be
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
 _END_S = 5.0
 _DUMP_S = 0.3
 _TAIL_BYTES = 1 << 16
@@ -78,7 +84,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._messages,
-                env=_ONE_HEAP | os.environ,
+                env=_HEAP | os.environ,
             )
         except OSError as error:
             self._messages.close()

@@ -187,6 +187,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     # Here, because a process that only plans and joins never needs torch.
     import torch
 
+    from vsr.engine.cores import share_cores
     from vsr.engine.device import prepare_device
     from vsr.engine.grain import GrainSheet
     from vsr.engine.ladder import Rung
@@ -201,14 +202,14 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     _refuse_other_device(plan)
     device = torch.device(plan.compute.device)
     prepare_device(device)
-    if effort.threads is not None:
-        torch.set_num_threads(min(torch.get_num_threads(), effort.threads))
 
     def tiled(model: Upscaler, spec: ModelSpec) -> Upscaler:
         return model if effort.tile_px is None else tile_upscaler(model, spec, effort.tile_px)
 
     def load(dtype: torch.dtype = torch.float32) -> Upscaler:
-        model = tiled(load_chosen(plan.model, device=device, dtype=dtype), spec)
+        model = load_chosen(plan.model, device=device, dtype=dtype)
+        share_cores(model, device, effort.threads)
+        model = tiled(model, spec)
         # Around the tiles, so that motion is found in the whole picture.
         return model if plan.model.strength is None else steady(model, plan.model.strength)
 

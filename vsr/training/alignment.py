@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from vsr.models.flow import FlowNet
-from vsr.training.data import FlowBatch, Sampler
+from vsr.training.data import FlowBatch
 from vsr.training.losses import endpoint_error, photometric
+from vsr.training.resident import AnySampler
 
 
 def level_weights(count: int) -> list[float]:
@@ -29,7 +30,7 @@ def pyramid_error(flows: Sequence[Tensor], truth_B2HW: Tensor, visible_B1HW: Ten
     )
 
 
-def pairs_loss(network: FlowNet, sampler: Sampler, batch: int, device: torch.device) -> Tensor:
+def pairs_loss(network: FlowNet, sampler: AnySampler, batch: int, device: torch.device) -> Tensor:
     """Endpoint error on a few synthetic pairs, for a step that trains more than the flow.
 
     A recurrent network bends its flow towards whatever lowers the loss of its pictures. That costs
@@ -49,7 +50,12 @@ def pairs_loss(network: FlowNet, sampler: Sampler, batch: int, device: torch.dev
 
 
 def flow_loss(
-    network: FlowNet, sampler: Sampler, batch: int, device: torch.device, *, bf16: bool
+    network: FlowNet,
+    sampler: AnySampler,
+    batch: int,
+    device: torch.device,
+    *,
+    bf16: bool,
 ) -> tuple[Tensor, int]:
     """Endpoint error on synthetic pairs plus photometric error on pairs of real video.
 

@@ -64,6 +64,9 @@ class DataSection(_Section):
     """Frames more per sequence that only bring the state to where it is in a film's middle."""
     reset_share: Share = 0.5
     """Of the sequences, whose state starts afresh after those."""
+    resident: bool | None = None
+    """Keep the decoded store on the device and cut batches there; by default on a GPU with room
+    for it."""
 
 
 class LossSection(_Section):
@@ -79,6 +82,9 @@ class LossSection(_Section):
     texture: Weight = 0.0
     """Of the L1 distance of the features' Gram matrices."""
     features: Literal["own", "vgg19"] = "own"
+    cleaning: Weight = 0.0
+    """Of the distance of cleaned frames from the ground truth made small, for recurrent networks
+    with a cleaning stage."""
     feature_weights: str | None = None
     """Weight file of the feature network; a relative path starts at the working directory."""
 
@@ -134,6 +140,9 @@ class InitSection(_Section):
     trunk: str | None = None
     """Weight file of the same network for another scale, likewise: all but its last layer, which
     alone depends on the scale."""
+    grown: str | None = None
+    """Weight file or id, likewise, of a smaller network of the same family, whose function the
+    larger one starts with."""
 
 
 class DistillSection(_Section):

@@ -151,6 +151,16 @@ class Sampler:
         sizes = Counter(clip.group for clip in self.videos)
         self._weights = torch.tensor([sizes[c.group] ** -0.5 for c in self.videos])
 
+    @property
+    def host_generator(self) -> torch.Generator:
+        """For draws that are decided on the CPU."""
+        return self.generator
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """All that draws."""
+        return (self.generator,)
+
     def draw(self, batch: int, num_frames: int) -> Batch:
         """A batch of crops of `num_frames` frames, on the CPU."""
         targets = torch.stack([self._sample(num_frames) for _ in range(batch)])

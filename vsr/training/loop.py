@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vsr.errors import CheckpointError, ConfigError, JobCancelledError, OutputError
@@ -29,14 +27,14 @@ from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore, Sampler
 from vsr.training.features import FeatureNet, degradation_loss
 from vsr.training.generative import BETAS, GenerativeObjective
-from vsr.training.sequences import SequenceLoss, shipped_or_file
+from vsr.training.resident import AnySampler, ResidentSampler
+from vsr.training.sequences import SequenceLoss
+from vsr.training.starting import initialise
 from vsr.training.stills import Objective
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
-TAIL = "tail."
-"""Where the names of the layer begin that makes the phases of the result's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +113,11 @@ class Trainer:
         self.config, self.folder, self.device = config, folder, device
         torch.manual_seed(config.seed)
         network = build(config)
-        _initialise(network, config)
+        initialise(network, config)
         self.network = network.to(device).train()
         _to_channels_last(self.network)
         self.ema = Ema(self.network, config.optimizer.ema)
-        data = config.data
-        self.sampler = Sampler(
-            store,
-            scale=data.scale,
-            crop_px=data.crop_px,
-            photo_share=data.photo_share,
-            max_speed_px=data.max_speed_px,
-            degradation=data.degradation,
-            seed=config.seed,
-        )
+        self.sampler = _make_sampler(config, store, device)
         flow = [p for n, p in self.network.named_parameters() if n.startswith("flow.")]
         rest = [p for n, p in self.network.named_parameters() if not n.startswith("flow.")]
         self.optimizer = torch.optim.Adam(
@@ -226,7 +215,7 @@ class Trainer:
                 return degradation_loss(self.network, target[:, 0]), target[:, :, 0].numel()
         assert isinstance(self.network, FlowProp)
         batch = Batch(source, target)
-        loss = self.sequences(self.network, batch, self.sampler.generator, bf16=bf16)
+        loss = self.sequences(self.network, batch, self.sampler.host_generator, bf16=bf16)
         options = self.config.optimizer
         if options.flow_loss_weight and self._flow_learns():
             assert self.network.flow is not None
@@ -259,7 +248,7 @@ class Trainer:
             "ema": self.ema.module.state_dict(),
             "ema_steps": self.ema.steps,
             "optimizer": self.optimizer.state_dict(),
-            "sampler": self.sampler.generator.get_state(),
+            "sampler": [generator.get_state() for generator in self.sampler.generators],
             "torch": torch.get_rng_state(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
@@ -288,53 +277,45 @@ class Trainer:
             ) from error
         if model != self.config.model_dump(mode="json")["model"]:
             raise CheckpointError(f"{path} holds another network than the configuration names")
+        if len(state["sampler"]) != len(self.sampler.generators):
+            raise CheckpointError(
+                f"{path} is of a run that cut its batches on another kind of device",
+                hint="resume it there, or set [data] resident as it was",
+            )
         self.network.load_state_dict(state["network"])
         self.ema.module.load_state_dict(state["ema"])
         self.ema.steps = state["ema_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
-        self.sampler.generator.set_state(state["sampler"].cpu())
+        for generator, drawn in zip(self.sampler.generators, state["sampler"], strict=True):
+            generator.set_state(drawn.cpu())
         torch.set_rng_state(state["torch"].cpu())
         self.step, self.elapsed_s, self.loss = state["step"], state["elapsed_s"], state["loss"]
+
+
+def _make_sampler(config: TrainConfig, store: FrameStore, device: torch.device) -> AnySampler:
+    """What cuts batches: on the device where the store fits there, else on the host.
+
+    The two draw differently, so that a run must be resumed on the kind of device it began on.
+    """
+    data = config.data
+    resident = ResidentSampler.fits(store, device) if data.resident is None else data.resident
+    options: dict[str, Any] = {
+        "scale": data.scale,
+        "crop_px": data.crop_px,
+        "photo_share": data.photo_share,
+        "max_speed_px": data.max_speed_px,
+        "degradation": data.degradation,
+        "seed": config.seed,
+    }
+    if resident:
+        return ResidentSampler(store, device=device, **options)
+    return Sampler(store, **options)
 
 
 def _to_channels_last(network: nn.Module) -> None:
     # What torch declares for this overload changes from version to version.
     cast(Any, network).to(memory_format=torch.channels_last)
-
-
-def _initialise(network: nn.Module, config: TrainConfig) -> None:
-    """Load what `[init]` names.
-
-    Raises:
-        ConfigError: a flow network is named, but there is none in the network.
-        CheckpointError: a file is missing, damaged or of another network.
-    """
-    flow = getattr(network, "flow", None)
-    for name, target in (("trunk", network), ("weights", network), ("flow", flow)):
-        path = getattr(config.init, name)
-        if path is None:
-            continue
-        if target is None:
-            raise ConfigError(f"[init] {name} is set, but the network has none")
-        path = shipped_or_file(path)
-        if not path.is_file():
-            raise CheckpointError(
-                f"[init] {name}: there is no file {path}",
-                hint="a relative path starts at the working directory; train that network first",
-            )
-        try:
-            given = {k: v.float() for k, v in load_file(path).items()}
-            if name == "trunk":
-                own = network.state_dict()
-                given |= {key: own[key] for key in own if key.startswith(TAIL)}
-            target.load_state_dict(given)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"[init] {name}: {path} cannot be read: {error}") from error
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"[init] {name}: {path} holds another network than [model] describes: {error}"
-            ) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vsr.errors import ConfigError
 from vsr.training import degrade
-from vsr.training.data import Batch, Clip, FlowBatch, FrameStore
+from vsr.training.data import Batch, Clip, FlowBatch, FrameStore, Sampler
 from vsr.training.scenes import NUM_OBJECTS, Dice, Scenes, exact_flows, random_scenes, render
 
 _SKIP_SHARE = 0.15
@@ -110,7 +110,7 @@ class ResidentSampler:
         self.degradation = degradation
         self.generator = torch.Generator(device).manual_seed(seed)
         # On the CPU: which recipe to follow is decided there.
-        self.recipe_generator = torch.Generator().manual_seed(seed)
+        self.host_generator = torch.Generator().manual_seed(seed)
         self._dice = Dice(self.generator)
         self.margin_px = scale * degrade.margin_px(degradation, scale)
         self._side = crop_px * scale + 2 * self.margin_px
@@ -126,6 +126,19 @@ class ResidentSampler:
         sizes = Counter(clip.group for clip in self.videos)
         weights = [sizes[clip.group] ** -0.5 for clip in self.videos]
         self._weights = torch.tensor(weights, device=device)
+
+    @staticmethod
+    def fits(store: FrameStore, device: torch.device) -> bool:
+        """Whether a device is a GPU with room for the store twice over: the network needs some."""
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return 2 * sum(clip.frames.size for clip in store.clips) <= free
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """All that draws."""
+        return self.generator, self.host_generator
 
     def draw(self, batch: int, num_frames: int) -> Batch:
         """A batch of crops of `num_frames` frames, on the device."""
@@ -228,7 +241,7 @@ class ResidentSampler:
 
     def _degrade(self, frames_BTCHW: Tensor) -> Batch:
         recipes = [
-            degrade.draw_recipe(self.degradation, self.recipe_generator)
+            degrade.draw_recipe(self.degradation, self.host_generator)
             for _ in range(len(frames_BTCHW))
         ]
         source = degrade.degrade(frames_BTCHW, self.scale, recipes) / 255.0
@@ -237,3 +250,7 @@ class ResidentSampler:
             source[..., trim:-trim, trim:-trim].contiguous(),
             (frames_BTCHW[..., margin:-margin, margin:-margin] / 255.0).contiguous(),
         )
+
+
+AnySampler = Sampler | ResidentSampler
+"""What cuts batches, on the host or on the device."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vsr.errors import CheckpointError, ConfigError
 from vsr.models.catalog import weights_path
 from vsr.models.checkpoint import is_file_name, load_upscaler, resolve_spec
+from vsr.models.image.interpolation import imresize
 from vsr.models.upscaler import Upscaler
 from vsr.models.video.flowprop import FlowProp
 from vsr.training.config import DistillSection, TrainConfig
@@ -36,6 +37,7 @@ class SequenceLoss:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.carried = config.data.carried_frames
         self.reset_share = config.data.reset_share
+        self.cleaning_weight = config.loss.cleaning
         self.options: DistillSection | None = config.distill
         self.teacher: Upscaler | None = None
         if self.options is not None:
@@ -84,7 +86,14 @@ class SequenceLoss:
                 with torch.no_grad():
                     start = self.teacher.init_state(size, *source.shape[-2:])
                     taught, _ = self.teacher.upscale(source, start)
+            cleaned: Tensor | None = None
+            if self.cleaning_weight and network.cleaning is not None:
+                frames = source.flatten(0, 1)
+                cleaned = frames + network.cleaning(frames)
         loss = charbonnier(luma_weighted(result - target))
+        if cleaned is not None:
+            clean = imresize(target.flatten(0, 1), scale=1 / network.scale)
+            loss = loss + self.cleaning_weight * charbonnier(luma_weighted(cleaned.float() - clean))
         if taught is None or self.options is None:
             return loss
         imitation = charbonnier(luma_weighted(result - taught.float()))

@@ -271,6 +271,18 @@ class Interpolation(nn.Module):
         return torch.stack(results).view(batch, kept, *results[0].shape), state
 
 
+def shuffled(phases_BCHW: Tensor, scale: int) -> Tensor:
+    """`F.pixel_shuffle` into planes: (B, C*s*s, H, W) -> (B, C, s*H, s*W), contiguous.
+
+    torch's own keeps the channels-last order of a network's result, in which every later look at
+    one colour is three times as far to walk; on a CPU it takes twice as long as well.
+    """
+    batch, channels, height, width = phases_BCHW.shape
+    planes = channels // scale**2
+    parts = phases_BCHW.permute(0, 2, 3, 1).reshape(batch, height, width, planes, scale, scale)
+    return parts.permute(0, 3, 1, 4, 2, 5).reshape(batch, planes, scale * height, scale * width)
+
+
 class PhaseInterpolation(nn.Module):
     """Enlargement by an integer factor as the s*s phases of a pixel shuffle: a network's skip.
 

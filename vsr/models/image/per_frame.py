@@ -12,10 +12,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vsr.errors import ShapeError
-from vsr.models.image.interpolation import PhaseInterpolation
+from vsr.models.image.interpolation import PhaseInterpolation, shuffled
 from vsr.models.layers import compute_dtype
 from vsr.models.upscaler import State
 
@@ -109,4 +108,4 @@ class PerFrame(nn.Module, ABC):
         return result.float()
 
     def _interpolate(self, x_BCHW: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.interpolation.phases(x_BCHW), self.scale)
+        return shuffled(self.interpolation.phases(x_BCHW), self.scale)

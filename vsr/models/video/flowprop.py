@@ -16,12 +16,15 @@ What differs from BasicVSR:
   propagation does, ibid., section 3.3) in place of a fusion layer;
 - sizes with one direction look one frame ahead, at the flow-aligned next frame;
 - large sizes warp groups of channels along offsets of their own (`GroupedWarp`) and go through the
-  film more than once.
+  film more than once;
+- sizes for damaged footage clean each frame before anything else sees it (`Cleaning`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -29,8 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.errors import ShapeError
-from vsr.models.flow import FlowNet, warp
-from vsr.models.image.interpolation import PhaseInterpolation
+from vsr.models.ahead import ahead
+from vsr.models.flow import FlowNet, box_mean, warp
+from vsr.models.image.interpolation import PhaseInterpolation, shuffled
 from vsr.models.layers import ConvResidualBlocks, ResidualBlock, compute_dtype
 from vsr.models.upscaler import State
 
@@ -83,6 +87,33 @@ class GroupedWarp(nn.Module):
         return warped.view(batch, channels, height, width)
 
 
+class Cleaning(nn.Module):
+    """Take grain, scratches and compression off a frame, before flow and propagation.
+
+    After RealBasicVSR (Chan et al., 2022, arXiv 2111.12704, section 3.1): noise that is propagated
+    grows from frame to frame, and misleads the flow. What differs: it runs once, not until its
+    result stops to change.
+
+    Args:
+        num_channels: width.
+        num_blocks: residual blocks.
+    """
+
+    def __init__(self, num_channels: int, num_blocks: int) -> None:
+        super().__init__()
+        self.trunk = ConvResidualBlocks(3, num_channels, num_blocks)
+        self.residual = nn.Conv2d(num_channels, 3, 3, padding=1)
+        # Starts by leaving every frame as it is.
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
+
+    def forward(self, frame_B3HW: Tensor) -> Tensor:
+        """What to add to a frame, (B, 3, H, W) in the dtype of the weights."""
+        x = frame_B3HW.to(compute_dtype(self), memory_format=torch.channels_last)
+        residual: Tensor = self.residual(self.trunk(x))
+        return residual
+
+
 class Propagation(nn.Module):
     """One direction of the recurrence: gate the warped state, then run the trunk.
 
@@ -123,14 +154,13 @@ class Propagation(nn.Module):
             warped_BCHW = warp(hidden_BCHW, flow_B2HW)
         else:
             warped_BCHW = self.grouped(hidden_BCHW, flow_B2HW, error_B1HW, frame_B3HW)
-        # In the trunk's dtype, which its result is rounded to anyway, and channels last from the
-        # start: mixed memory orders would be copied again and again.
-        dtype = compute_dtype(self.trunk)
-        warped_BHWC = warped_BCHW.to(dtype, memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        error_BHW1 = error_B1HW.permute(0, 2, 3, 1).to(dtype)
-        slope = F.softplus(self.gate_slope.float()).to(dtype)
-        gate_BHWC = torch.sigmoid(torch.addcmul(self.gate_offset.to(dtype), error_BHW1, -slope))
-        return torch.lerp(self.initial.to(dtype), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
+        # Channels last throughout: mixed memory orders would be copied again and again. In float32,
+        # whose rows of 16 channels a processor's vectors hold; half of one is computed one by one.
+        warped_BHWC = warped_BCHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        error_BHW1 = error_B1HW.permute(0, 2, 3, 1)
+        slope = F.softplus(self.gate_slope.float())
+        gate_BHWC = torch.sigmoid(torch.addcmul(self.gate_offset.float(), error_BHW1, -slope))
+        return torch.lerp(self.initial.float(), warped_BHWC, gate_BHWC).permute(0, 3, 1, 2)
 
     def forward(self, *inputs_BCHW: Tensor) -> Tensor:
         """Run the trunk on the frame, what comes with it, and the aligned state.
@@ -161,6 +191,7 @@ class FlowProp(nn.Module):
             earlier ones made of the frame (BasicVSR++'s grid propagation, arXiv 2104.13371,
             section 3.1, here without its second-order links).
         tail_blocks: residual blocks before the convolution that makes the phases.
+        cleaning_blocks: residual blocks of the stage that cleans frames; 0 has none.
     """
 
     def __init__(
@@ -175,6 +206,7 @@ class FlowProp(nn.Module):
         num_groups: int = 0,
         num_rounds: int = 1,
         tail_blocks: int = 0,
+        cleaning_blocks: int = 0,
     ) -> None:
         super().__init__()
         if num_rounds != 1 and direction != "both":
@@ -203,7 +235,10 @@ class FlowProp(nn.Module):
         self.tail = nn.Conv2d(num_channels, 3 * scale**2, 3, padding=1)
         nn.init.normal_(self.tail.weight, std=1e-3)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        self.cleaning = Cleaning(num_channels, cleaning_blocks) if cleaning_blocks else None
         self.interpolation = PhaseInterpolation(scale)
+        self.helper: Executor | None = None
+        """See `UsesHelper`: finds the flow of the frames to come."""
 
     def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
         """See `Upscaler.init_state`.
@@ -234,7 +269,10 @@ class FlowProp(nn.Module):
     def propagate(
         self, frames_BTCHW: Tensor, state: State, num_context: int = 0
     ) -> tuple[list[Tensor], State]:
-        """See `FrameRenderer.propagate`: features (B, C, H, W) of each frame to write."""
+        """See `FrameRenderer.propagate`: features (B, C, H, W) of each frame to write.
+
+        Where frames are cleaned, what was added to the frame comes after them, as three channels.
+        """
         length, channels = frames_BTCHW.shape[1:3]
         if channels != 3 or not 0 <= num_context < length:
             raise ShapeError(
@@ -243,8 +281,13 @@ class FlowProp(nn.Module):
             )
         frames = list(frames_BTCHW.float().unbind(1))
         kept = length - num_context
+        added: list[Tensor] = []
+        if self.cleaning is not None:
+            added = [self.cleaning(frame) for frame in frames]
+            frames = [frame + residual for frame, residual in zip(frames, added, strict=True)]
         if self.direction == "none":
-            return [self.still_trunk(self._cast(frame)) for frame in frames[:kept]], state
+            features = [self.still_trunk(self._cast(frame)) for frame in frames[:kept]]
+            return _with_channels(features, added), state
         *hiddens, previous, has_previous = state
         rounds = self._rounds()
         matches = _Matches(self, [previous, *frames], keep=len(rounds) > 1)
@@ -262,31 +305,31 @@ class FlowProp(nn.Module):
             made = _appended(made, found)
             ends.append(found[kept - 1].float())
         results = [features[-1] for features in made[:kept]]
-        return results, (*ends, frames[kept - 1], torch.ones_like(has_previous))
+        state = (*ends, frames[kept - 1], torch.ones_like(has_previous))
+        return _with_channels(results, added), state
 
     def render(self, frame_BCHW: Tensor, feature_BCHW: Tensor) -> Tensor:
         """See `FrameRenderer.render`: residual and interpolated phases, shuffled to full size."""
-        phases = self.tail(self.tail_trunk(self._cast(feature_BCHW))).float()
-        phases = phases + self.interpolation.phases(frame_BCHW.float())
-        return F.pixel_shuffle(phases, self.scale).to(frame_BCHW.dtype)
+        dtype = frame_BCHW.dtype
+        if self.cleaning is not None:
+            frame_BCHW = frame_BCHW.float() + feature_BCHW[:, self.num_channels :]
+            feature_BCHW = feature_BCHW[:, : self.num_channels]
+        residual = self.tail(self.tail_trunk(self._cast(feature_BCHW)))
+        # In place: at this size a new array costs as much as the sum.
+        phases = self.interpolation.phases(frame_BCHW.float()).add_(residual)
+        return shuffled(phases, self.scale).to(dtype)
 
-    def match(self, frame: Tensor, others: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each other frame: the flow to it, itself warped onto `frame`, and the mismatch.
+    def match(self, frame: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The flow from one frame to another, the other warped onto it, and the mismatch.
 
-        Pair by pair in time, not a whole chunk at once: that would hold some ten full-size maps
-        for every frame of the chunk.
+        Pair by pair, not a whole chunk at once: that would hold some ten full-size maps for every
+        frame of the chunk.
         """
         assert self.flow is not None
-        refs = torch.cat([frame] * len(others))
-        others_NCHW = torch.cat([other.float() for other in others])
-        flow = self.flow(refs, others_NCHW)
-        warped = warp(others_NCHW, flow)
-        error = (refs - warped).abs().mean(dim=1, keepdim=True)
-        error = F.avg_pool2d(error, 3, stride=1, padding=1, count_include_pad=False)
-        batch = len(frame)
-        return list(
-            zip(flow.split(batch), warped.split(batch), error.split(batch), strict=True)  # type: ignore[no-untyped-call]
-        )
+        flow = self.flow(frame, other)
+        warped = warp(other, flow)
+        error = (frame - warped).abs().mean(dim=1, keepdim=True)
+        return flow, warped, box_mean(error, 3)
 
     def _cast(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.to(self.tail.weight.dtype, memory_format=torch.channels_last)
@@ -310,10 +353,12 @@ class FlowProp(nn.Module):
         batch, _, height, width = frames[0].shape
         hidden = backward.initial_state(batch, height, width)
         features: list[Tensor] = []
+        last = len(frames) - 1
+        found = ahead((partial(matches.after, t) for t in reversed(range(last))), self.helper)
         for t in reversed(range(len(frames))):
             aligned = hidden
-            if t + 1 < len(frames):
-                flow, error = matches.after(t)
+            if t < last:
+                flow, error = next(found)
                 aligned = backward.align(hidden, flow, error, frames[t])
             hidden = backward(frames[t], *made[t], aligned)
             features.append(hidden)
@@ -330,13 +375,10 @@ class FlowProp(nn.Module):
     ) -> list[Tensor]:
         """Features of as many frames as `made` has."""
         features = []
-        for t, extras in enumerate(made):
-            frame = frames[t]
-            if self.direction == "forward":
-                flow, error, ahead = matches.both(t)
-                extras = (ahead,)
-            else:
-                flow, error = matches.before(t)
+        look = matches.both if self.direction == "forward" else matches.before
+        found = ahead((partial(look, t) for t in range(len(made))), self.helper)
+        for frame, extras, (flow, error, *more) in zip(frames, made, found, strict=False):
+            extras = (*extras, *more)
             aligned = forward.align(hidden, flow, error + missing, frame)
             hidden = forward(frame, *extras, aligned)
             features.append(hidden)
@@ -367,28 +409,30 @@ class _Matches:
 
     def both(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
         """To the frame before: flow and error; and what the aligned next frame adds, if any."""
+        flow, error = self._find(t + 1, t)
         frame = self._frames[t + 1]
-        others = [self._frames[t], *self._frames[t + 2 : t + 3]]
-        (flow, _, error), *ahead = self._model.match(frame, others)
-        return flow, error, _look_ahead(frame, ahead)
+        if t + 2 == len(self._frames):
+            return flow, error, torch.zeros_like(frame)
+        _, warped, mismatch = self._model.match(frame, self._frames[t + 2])
+        # Nothing where it is occluded.
+        return flow, error, (warped - frame) * torch.exp(-20.0 * mismatch)
 
     def _find(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         if (a, b) in self._kept:
             return self._kept[a, b]
-        ((flow, _, error),) = self._model.match(self._frames[a], [self._frames[b]])
+        flow, _, error = self._model.match(self._frames[a], self._frames[b])
         if self._keep:
             self._kept[a, b] = flow, error
         return flow, error
 
 
+def _with_channels(features: list[Tensor], added: list[Tensor]) -> list[Tensor]:
+    """Features with what was added to their frames, where something was."""
+    if not added:
+        return features
+    return [torch.cat(pair, dim=1) for pair in zip(features, added, strict=False)]
+
+
 def _appended(made: list[tuple[Tensor, ...]], found: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     """Each frame's features with one more; frames that got none are left out."""
     return [(*features, feature) for features, feature in zip(made, found, strict=False)]
-
-
-def _look_ahead(frame: Tensor, ahead: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """What the aligned next frame adds, 0 where it is occluded or there is none."""
-    if not ahead:
-        return torch.zeros_like(frame)
-    _, warped, error = ahead[0]
-    return (warped - frame) * torch.exp(-20.0 * error)
