@@ -48,7 +48,7 @@ _OPTIONS = (
         "--strength",
         type=float,
         metavar="0..1",
-        help="Steady what networks of single frames add; 0 does not.  [default: 0.5]",
+        help="Steady what networks of single frames add; 0 does not.  [default: 0.7]",
     ),
     click.option(
         "--grain",

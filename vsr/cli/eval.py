@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="On clips, steady what networks of single frames add, as `vsr upscale` does with 0.5.",
+    help="On clips, steady what networks of single frames add, as `vsr upscale` does with 0.7.",
 )
 @click.option(
     "--flow",

@@ -15,6 +15,7 @@ any recurrent model does.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import torch
@@ -27,10 +28,10 @@ from vsr.models.image.interpolation import imresize
 from vsr.models.registration import register
 from vsr.models.upscaler import State, Upscaler
 
-DEFAULT_STRENGTH = 0.5
-"""Of networks that see one frame at a time, in films."""
-WARMUP = 8
-"""Frames after which what the first one lacked weighs less than a hundredth."""
+DEFAULT_STRENGTH = 0.7
+"""Of networks that see one frame at a time, in films: more takes little flicker more away."""
+_FORGOTTEN = 0.01
+_MOST_WARMUP = 32
 _SHARPNESS = 50.0
 
 
@@ -145,6 +146,13 @@ class Deflicker(_Wrapper):
         size = kept.shape[-2:]
         large_B2HW = self.scale * _resized(flow_B2HW, size)
         return warp(kept, large_B2HW), _resized(trust, size).clamp(0, 1)
+
+
+def warmup(strength: float) -> int:
+    """Frames after which what the first one lacked weighs a hundredth, or nearly."""
+    if strength <= 0:
+        return 0
+    return min(_MOST_WARMUP, math.ceil(math.log(_FORGOTTEN) / math.log(strength)))
 
 
 def steady(model: Upscaler, strength: float) -> Upscaler:

@@ -48,7 +48,7 @@ def plan_model(
     from vsr.engine.precision import choose_dtype
     from vsr.models.catalog import default_model, get_spec
     from vsr.models.checkpoint import file_of, resolve_spec
-    from vsr.models.deflicker import WARMUP
+    from vsr.models.deflicker import warmup
 
     name = config.model or default_model(shape.model_scale, stills=stills)
     spec, parent = resolve_spec(name), None
@@ -78,7 +78,7 @@ def plan_model(
         scale=spec.scale,
         chunk=spec.chunk,
         context=spec.context,
-        warmup=WARMUP if strength else spec.warmup,
+        warmup=warmup(strength) if strength else spec.warmup,
         weights_sha256=_weights_sha256(generator[1] if generator else file_of(name), spec),
         generator=generator,
         detail=config.detail,
