@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option(
-    "--model", "models", multiple=True, required=True, help="Id or weight file; may be repeated."
-)
+@click.option("--model", "models", multiple=True, help="Id or weight file; may be repeated.")
 @click.option(
     "--gt",
     required=True,
@@ -32,12 +30,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--degradation",
-    type=click.Choice(["bi", "bd", "bd-corner", "mixed", "archive"]),
+    type=click.Choice(["bi", "bd", "bd-corner", "mixed", "archive", "aniso"]),
     default="bi",
     show_default=True,
     help="How small pictures are made: bi is MATLAB's bicubic; bd blurs and takes the middle of "
     "each block, bd-corner its corner; mixed adds noise and codecs, archive the damage "
-    "of old film and tape.",
+    "of old film and tape; aniso blurs each clip in a way of its own.",
 )
 @click.option("--scale", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--channel", type=click.Choice(["y", "rgb"]), default="y", show_default=True)
@@ -86,6 +84,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Score the optical flow inside the models on synthetic motion, beside OpenCV's DIS.",
 )
+@click.option(
+    "--blur",
+    "score_blur",
+    is_flag=True,
+    help="Score the blind estimate of blurs instead, each picture of --gt blurred in its own way.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
     "--json-file", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file."
@@ -105,6 +109,7 @@ def command(
     dtype: str,
     strength: float,
     score_flow: bool,
+    score_blur: bool,
     as_json: bool,
     json_file: Path | None,
 ) -> None:
@@ -116,9 +121,17 @@ def command(
     import torch
 
     from vsr.engine.device import resolve_device
+    from vsr.training.blur_error import blur_errors
     from vsr.training.evaluate import evaluate
     from vsr.training.flow_error import flow_errors
 
+    if score_blur:
+        rows = blur_errors(gt, scale)
+        if as_json:
+            print_json({"scale": scale, "rows": rows})
+        else:
+            click.echo(_blur_table(rows))
+        return
     if score_flow:
         rows = flow_errors(models, gt)
         if as_json:
@@ -159,6 +172,21 @@ def _flow_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         errors = (f"{row[key]:.3f}" for key in ("zero", "dis", "network"))
         lines.append(_line([row["model"], f"{row['max_speed_px']:g}", *errors]))
+    return "\n".join(lines)
+
+
+def _blur_table(rows: list[dict[str, Any]]) -> str:
+    """Blurs and errors as a Markdown table, and how many are near."""
+    lines = [
+        _line(["picture", "true", "estimated", "L2", "relative"]),
+        _line(["---", "---", "---", "---:", "---:"]),
+    ]
+    known = [row for row in rows if row["found"] is not None]
+    for row in rows:
+        errors = [f"{row[key]:.3f}" for key in ("error", "relative") if key in row] or ["", ""]
+        lines.append(_line([row["name"], row["true"], row["found"] or "unknown", *errors]))
+    near = [sum(row[key] <= 0.1 for row in known) for key in ("error", "relative")]
+    lines.append(f"\nwithin 0.1: {near[0]} of {len(rows)}; relative: {near[1]} of {len(rows)}")
     return "\n".join(lines)
 
 

@@ -32,6 +32,7 @@ _BI_NOISE, _ARCHIVE_NOISE = 2.5, 6.0
 """In 8-bit codes."""
 _BI_BLOCKS, _ARCHIVE_BLOCKS = 1.06, 1.25
 _ARCHIVE_SIGMA = 1.1
+_FLAT = 0.25 / 255
 
 WeightSet = Literal["-bi", "default", "-archive"]
 
@@ -141,9 +142,11 @@ def _blockiness(luma_HW: NDArray[np.float32]) -> float:
     for picture in (luma_HW, luma_HW.T):
         steps = np.abs(np.diff(picture, axis=1)).mean(axis=0)
         is_edge = np.arange(1, len(steps) + 1) % 8 == 0
-        if not is_edge.any() or steps[~is_edge].mean() <= 0:
+        if not is_edge.any():
             continue
-        ratios.append(float(steps[is_edge].mean() / steps[~is_edge].mean()))
+        # Of a picture that is next to flat, the least trace would be everything.
+        on_edge, elsewhere = steps[is_edge].mean() + _FLAT, steps[~is_edge].mean() + _FLAT
+        ratios.append(float(on_edge / elsewhere))
     return float(np.mean(ratios)) if ratios else 1.0
 
 

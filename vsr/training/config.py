@@ -50,7 +50,7 @@ class DataSection(_Section):
     """What is drawn."""
 
     scale: int = Field(default=4, ge=1, le=8)
-    degradation: Literal["bi", "bd", "bd-corner", "mixed", "archive"] = "bi"
+    degradation: Literal["bi", "bd", "bd-corner", "mixed", "archive", "aniso"] = "bi"
     """See `training.degrade`."""
     crop_px: int = Field(default=48, ge=16)
     """Side of a source crop, pixels."""
