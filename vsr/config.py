@@ -99,6 +99,9 @@ class UpscaleConfig(FrozenConfig):
     """How much detail a model with a parent may invent: 0 is its parent, 1 the model itself."""
     fidelity: bool = False
     """Refuse models that invent detail."""
+    strength: float | None = Field(default=None, ge=0, lt=1)
+    """How far the detail that a network of single frames adds to a film is steadied along the
+    motion; 0 leaves it as it is. None: 0.7."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
     container: ContainerName | None = None
@@ -128,6 +131,15 @@ class UpscaleConfig(FrozenConfig):
     """Speed against size, in the encoder's own words: `medium` for h264, `6` for av1."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for decoding and encoding; 0: as many as the machine offers."""
+    grain: float | None = Field(default=None, gt=0, le=4)
+    """Measure the grain of a film and lay it over the result again, so many times as strong."""
+    samples: int = Field(default=1, ge=1, le=100)
+    """Of a still, so many pictures from following seeds, by models of which each is another."""
+    generator: tuple[str, str] | None = None
+    """Mapping and synthesis of a StyleGAN, for `pulse` to explore in place of its own."""
+    blind: bool = False
+    """Estimate the blur of the source for a model that undoes it; without, it is taken to be that
+    of bicubic shrinking."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """For models that draw random numbers; equal seeds give equal pictures."""
     overwrite: bool = False

@@ -143,10 +143,12 @@ def test_memory_that_runs_out_makes_tiles(
     assert run(["image", *FAST, str(source), str(tmp_path / "whole.png")]) == 0
     real = image_module._Studio._run
 
-    def tight(self: Any, tool: Any, image: Any, shape: Any, written: Any, tile: Any) -> Any:
+    def tight(
+        self: Any, tool: Any, image: Any, shape: Any, written: Any, tile: Any, seed: int
+    ) -> Any:
         if tile is None or tile > 80:
             raise MemoryError
-        return real(self, tool, image, shape, written, tile)
+        return real(self, tool, image, shape, written, tile, seed)
 
     monkeypatch.setattr(image_module._Studio, "_run", tight)
     capsys.readouterr()

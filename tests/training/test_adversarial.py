@@ -15,6 +15,7 @@ from vsr.training.config import AdversarialSection, TrainConfig
 from vsr.training.data import FrameStore
 from vsr.training.discriminators import UNetDiscriminator, VggDiscriminator
 from vsr.training.loop import Trainer, train
+from vsr.training.stills import Objective
 
 MakeStore = Callable[..., FrameStore]
 MakeConfig = Callable[..., TrainConfig]
@@ -100,6 +101,7 @@ def test_both_players_learn_in_one_step(
     make_store: MakeStore, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     trainer = Trainer(gan(make_config), make_store(), tmp_path, CPU)
+    assert isinstance(trainer.objective, Objective)
     adversary = trainer.objective.adversary
     assert adversary is not None
     before = [p.detach().clone() for p in adversary.network.parameters()]

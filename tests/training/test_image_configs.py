@@ -102,7 +102,7 @@ def test_a_configuration_makes_the_catalogues_network(config: TrainConfig) -> No
 def test_each_network_of_the_catalogue_can_be_trained() -> None:
     assert {spec.id for spec in SPECS} == set(NAMES)
     families = get_args(ModelSection.model_fields["family"].annotation)
-    assert set(families) == {"flowprop", "flow", "features", *NETWORKS}
+    assert set(families) == {"flowprop", "flow", "features", "generator", *NETWORKS}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)

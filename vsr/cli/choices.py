@@ -44,6 +44,23 @@ _OPTIONS = (
         help="How much a model that invents detail may: 0 is the one it was trained from.",
     ),
     click.option("--fidelity", is_flag=True, help="Refuse models that invent detail."),
+    click.option(
+        "--strength",
+        type=float,
+        metavar="0..1",
+        help="Steady what networks of single frames add; 0 does not.  [default: 0.7]",
+    ),
+    click.option(
+        "--grain",
+        type=float,
+        metavar="0..4",
+        help="Lay grain like that of IN over the result; 1 is as strong as there.",
+    ),
+    click.option(
+        "--blind",
+        is_flag=True,
+        help="Estimate the blur of IN, for a model that undoes it (reconstruction).",
+    ),
     click.option("--start", metavar="TIME", help="Where to begin: seconds or [HH:]MM:SS.mmm."),
     click.option("--duration", metavar="TIME", help="How much to take."),
     click.option("--sample", metavar="3x10s", help="So many stretches, spread over the film."),
@@ -129,7 +146,7 @@ def resolve(preset: str | None, sets: Sequence[str], flags: dict[str, Any]) -> U
 
         given["encoder_options"] = dict(parse_option(text) for text in options)
     # A flag that is absent must not overrule a preset.
-    for name in ("same_codec", "strict", "overwrite", "restart", "fidelity"):
+    for name in ("same_codec", "strict", "overwrite", "restart", "fidelity", "blind"):
         given[name] = given.get(name) or None
     if given.pop("no_provenance", False):
         given["provenance"] = False

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option(
-    "--model", "models", multiple=True, required=True, help="Id or weight file; may be repeated."
-)
+@click.option("--model", "models", multiple=True, help="Id or weight file; may be repeated.")
 @click.option(
     "--gt",
     required=True,
@@ -32,12 +30,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--degradation",
-    type=click.Choice(["bi", "bd", "bd-corner", "mixed", "archive"]),
+    type=click.Choice(["bi", "bd", "bd-corner", "mixed", "archive", "aniso"]),
     default="bi",
     show_default=True,
     help="How small pictures are made: bi is MATLAB's bicubic; bd blurs and takes the middle of "
     "each block, bd-corner its corner; mixed adds noise and codecs, archive the damage "
-    "of old film and tape.",
+    "of old film and tape; aniso blurs each clip in a way of its own.",
 )
 @click.option("--scale", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--channel", type=click.Choice(["y", "rgb"]), default="y", show_default=True)
@@ -74,6 +72,13 @@ if TYPE_CHECKING:
     help="Number format of the models.",
 )
 @click.option(
+    "--strength",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="On clips, steady what networks of single frames add, as `vsr upscale` does with 0.7.",
+)
+@click.option(
     "--flow",
     "score_flow",
     is_flag=True,
@@ -86,6 +91,12 @@ if TYPE_CHECKING:
     metavar="FRAMES",
     help="Play each clip forth and back for so many frames: what the last pass loses on the "
     "second.",
+)
+@click.option(
+    "--blur",
+    "score_blur",
+    is_flag=True,
+    help="Score the blind estimate of blurs instead, each picture of --gt blurred in its own way.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
@@ -104,8 +115,10 @@ def command(
     chunk: int | None,
     device: str,
     dtype: str,
+    strength: float,
     score_flow: bool,
     drift_frames: int | None,
+    score_blur: bool,
     as_json: bool,
     json_file: Path | None,
 ) -> None:
@@ -117,6 +130,7 @@ def command(
     import torch
 
     from vsr.engine.device import resolve_device
+    from vsr.training.blur_error import blur_errors
     from vsr.training.drift import drifts
     from vsr.training.evaluate import evaluate
     from vsr.training.flow_error import flow_errors
@@ -124,6 +138,13 @@ def command(
     def tell(model: str, clip: str) -> None:
         say(f"{model}: {clip}")
 
+    if score_blur:
+        rows = blur_errors(gt, scale)
+        if as_json:
+            print_json({"scale": scale, "rows": rows})
+        else:
+            click.echo(_blur_table(rows))
+        return
     if score_flow:
         rows = flow_errors(models, gt)
         if as_json:
@@ -159,6 +180,7 @@ def command(
         chunk=chunk,
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
+        strength=strength,
         progress=tell,
     )
     if json_file is not None:
@@ -193,6 +215,21 @@ def _flow_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _blur_table(rows: list[dict[str, Any]]) -> str:
+    """Blurs and errors as a Markdown table, and how many are near."""
+    lines = [
+        _line(["picture", "true", "estimated", "L2", "relative"]),
+        _line(["---", "---", "---", "---:", "---:"]),
+    ]
+    known = [row for row in rows if row["found"] is not None]
+    for row in rows:
+        errors = [f"{row[key]:.3f}" for key in ("error", "relative") if key in row] or ["", ""]
+        lines.append(_line([row["name"], row["true"], row["found"] or "unknown", *errors]))
+    near = [sum(row[key] <= 0.1 for row in known) for key in ("error", "relative")]
+    lines.append(f"\nwithin 0.1: {near[0]} of {len(rows)}; relative: {near[1]} of {len(rows)}")
+    return "\n".join(lines)
+
+
 def _table(result: Evaluation) -> str:
     """Scores as a Markdown table, one row for each model."""
     protocol = result.protocol
@@ -202,6 +239,7 @@ def _table(result: Evaluation) -> str:
         f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
         f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
         f"{'clips' if protocol.kind == 'video' else 'stills'}, every {protocol.every} frame(s), "
+        f"{f'steadied by {protocol.strength:g}, ' if protocol.strength else ''}"
         f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
         "",
         _line(["model", "PSNR dB", "SSIM", "flicker", *shown, "ms/frame", "GMAC", "params"]),

@@ -31,6 +31,16 @@ EXIT_SOME_FAILED = 7
     help="How much a model that invents detail may: 0 is the one it was trained from.",
 )
 @click.option("--fidelity", is_flag=True, help="Refuse models that invent detail.")
+@click.option("--seed", type=int, help="Of models that draw at random.  [default: 0]")
+@click.option(
+    "--samples", type=int, help="Pictures of each still, by models such as pulse.  [default: 1]"
+)
+@click.option(
+    "--generator",
+    nargs=2,
+    metavar="MAPPING SYNTHESIS",
+    help="Files of a StyleGAN for pulse to explore.",
+)
 @click.option(
     "--format",
     "kind",
@@ -85,6 +95,10 @@ def _print(image: ImageResult) -> None:
         f"{image.result}: {image.width}x{image.height} by {image.model}{tiles}, "
         f"{image.seconds:.1f} s"
     )
+    if image.invents_detail:
+        print_line("  INVENTED DETAIL: what it shows is plausible and need not have been there")
+    if image.seed is not None:
+        print_line(f"  seed {image.seed}; {image.notes[-1]}")
     for loss in image.losses:
         print_line(f"  lost: {loss}")
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "models": "List the networks and say what is known of them.",
     "train": "Train a network from a configuration file.",
     "eval": "Score networks by the published protocols.",
+    "compress": "Make a trained network smaller, and say what that costs.",
     "bench": "Measure rates, efficiency and memory on this machine.",
 }
 """Subcommand: what it does, as `vsr --help` says it. `vsr.cli.NAME` exports `command`."""

@@ -13,6 +13,7 @@ from vsr.cli.console import print_json, print_line
 if TYPE_CHECKING:
     from vsr.frame import ColorSpec
     from vsr.media.probe import MediaInfo, StreamInfo
+    from vsr.pipeline.degradation import Degradation
 
 
 @click.command("probe", short_help="Say what a file holds.")
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 @click.option("--codec", help="With --for: h264, hevc, av1, ffv1, prores or dnxhr.")
 @click.option("--preset", metavar="NAME|FILE.toml", help="With --for: a set of choices.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="With --for: any key.")
+@click.option(
+    "--degradation",
+    is_flag=True,
+    help="Estimate blur, noise and blocks from the pictures, and say which weights fit.",
+)
 @result_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
     source: Path,
     output: Path | None,
+    degradation: bool,
     as_json: bool,
     preset: str | None,
     sets: tuple[str, ...],
@@ -45,8 +52,18 @@ def command(
     With --for OUT also what an upscale into OUT would keep, convert or drop, and about how long it
     would take. Only the first frames are read; `vsr upscale --dry-run` reads them all.
     """
+    from vsr.media.images import image_kind
     from vsr.media.stills_read import probe_any
 
+    estimated = None
+    if degradation:
+        from vsr.pipeline.degradation import estimate_degradation
+
+        estimated = estimate_degradation(source, scale=round(flags.get("scale") or 4))
+        if image_kind(source) is not None and source.is_file():
+            # A still is no film, and of it this is all that is said.
+            _print_estimate(source, estimated, as_json=as_json)
+            return
     info = probe_any(source)
     planned = None
     if output is not None:
@@ -56,12 +73,24 @@ def command(
         planned = preview(source, output, config, read_source=False)
     if as_json:
         document = _document(info)
+        if estimated is not None:
+            document["degradation"] = estimated.model_dump(mode="json")
         if planned is not None:
             document["for"] = planned.model_dump(mode="json")
         print_json(document)
         return
-    lines = _lines(info) + (preview_lines(planned) if planned else [])
+    lines = _lines(info) + (estimated.describe() if estimated else [])
+    lines += preview_lines(planned) if planned else []
     for line in lines:
+        print_line(line)
+
+
+def _print_estimate(source: Path, estimated: Degradation, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"path": str(source), "degradation": estimated.model_dump(mode="json")})
+        return
+    print_line(f"{source}: a still")
+    for line in estimated.describe():
         print_line(line)
 
 

@@ -88,7 +88,7 @@ def command(
         torch.set_num_threads(threads)
     # A young network's activations reach numbers so small that a CPU slows down on them.
     torch.set_flush_denormal(True)
-    frames = _open_store(data, store)
+    frames = open_store(data, store)
     share, checks = settings.validation.share, None
     if share:
         frames, held = hold_out(frames, share)
@@ -144,7 +144,7 @@ def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _open_store(data: Path | None, store: Path | None) -> FrameStore:
+def open_store(data: Path | None, store: Path | None) -> FrameStore:
     """Decoded training data, decoded now where that has not been done.
 
     Raises:

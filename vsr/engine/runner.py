@@ -20,6 +20,7 @@ from vsr.engine.alpha import enlarge_alpha, read_alpha, write_alpha
 from vsr.engine.chunks import Chunk, Chunker, ChunkGrid
 from vsr.engine.curves import from_display, to_display
 from vsr.engine.geometry import Geometry, fit_shape
+from vsr.engine.grain import GrainSheet
 from vsr.engine.guards import Alarm, GuardEvent, Judge, merge_events
 from vsr.engine.ladder import Rung, Watch, open_window
 from vsr.engine.lanes import Download, make_lane
@@ -86,6 +87,7 @@ class Runner:
             None refuses that. Needs `geometry`.
         curve_in: from the source's codes to what the model sees.
         curve_out: what the model makes passes its inverse.
+        grain: laid over results; None for none.
         rungs: what is tried, in this order, with a window of frames that the model fails at.
             Whether its pictures show what they should is asked only where another model could do
             better; that they are numbers, of the right shape, always.
@@ -108,6 +110,7 @@ class Runner:
         source: VideoInfo | None = None,
         curve_in: Curve = "none",
         curve_out: Curve = "none",
+        grain: GrainSheet | None = None,
         rungs: Sequence[Rung] = (),
     ) -> None:
         assert source is None or geometry is not None, "changes need a geometry to be fitted into"
@@ -122,6 +125,7 @@ class Runner:
         self._geometry = geometry
         self._source = source
         self._curves = curve_in, curve_out
+        self._grain = grain
         self._kind: _Kind | None = None
         self._first_index = first_index
         self._next_index = first_index
@@ -309,6 +313,8 @@ class Runner:
         dithers = self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
         height, width = (self._spec.scale * n for n in item.rgb_3HW.shape[-2:])
         placed = self._place(result_1CHW[..., :height, :width], kind)
+        if self._grain is not None:
+            placed = self._grain.lay_over(placed, index)
         planes = rgb_to_planes(
             from_display(placed, self._curves[1]),
             self._layout_out,

@@ -20,6 +20,7 @@ ICC, XMP = 34675, 700
 ORIENTATION = 274
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _MAKER_NOTE = 37500
+_DESCRIPTION = 270
 _SIZE_TAGS = {0xA002: 0, 0xA003: 1}
 """Width and height of the picture, in the EXIF directory."""
 _TEXTS = frozenset((269, 270, 271, 272, 306, 315, 33432))
@@ -180,6 +181,26 @@ def described(tree: Tree) -> Tree:
         exif={tag: entry for tag, entry in tree.exif.items() if tag != _MAKER_NOTE},
         gps=tree.gps,
     )
+
+
+def with_description(block: bytes, text: str) -> bytes:
+    """An EXIF block whose description begins with `text`, what it said before behind it.
+
+    Notes that only a camera's maker can read are left out: they point to where they lay.
+
+    Args:
+        block: may be empty.
+        text: in ASCII.
+
+    Raises:
+        ValueError, struct.error: it is broken.
+    """
+    tree = read_tree(block) if block else Tree()
+    before = tree.main[_DESCRIPTION].data.rstrip(b"\0") if _DESCRIPTION in tree.main else b""
+    said = text.encode("ascii") + (b"; " + before if before else b"") + b"\0"
+    tree.main[_DESCRIPTION] = Entry(2, len(said), said)
+    tree.exif.pop(_MAKER_NOTE, None)
+    return make_block(tree)
 
 
 def has_maker_note(tree: Tree) -> bool:

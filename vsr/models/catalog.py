@@ -56,6 +56,57 @@ def _reconstruction_spec(scale: int) -> ModelSpec:
     )
 
 
+def _zssr(**params: Any) -> nn.Module:
+    from vsr.models.image.zssr import ZSSR
+
+    return ZSSR(**params)
+
+
+def _zssr_spec(scale: int) -> ModelSpec:
+    return ModelSpec(
+        id=f"zssr-x{scale}",
+        family="zssr",
+        scale=scale,
+        kind="image",
+        build=_zssr,
+        params={"scale": scale},
+        paper="arXiv 1712.06087",
+        tileable=False,
+        capturable=False,
+        bf16=False,
+        stills_only=True,
+    )
+
+
+def _pulse(**params: Any) -> nn.Module:
+    from vsr.models.image.pulse import PULSE
+
+    return PULSE(**params)
+
+
+GENERATOR = {"latent_dim": 128, "mapping_layers": 4, "channels": [128, 128, 128, 64, 32]}
+"""Of `pulse`: pictures of 64x64."""
+
+
+def _pulse_spec(scale: int) -> ModelSpec:
+    return ModelSpec(
+        id=f"pulse-x{scale}",
+        family="pulse",
+        scale=scale,
+        kind="image",
+        build=_pulse,
+        params={"scale": scale, "generator": GENERATOR},
+        weights="pulse-x4",
+        paper="arXiv 2003.03808",
+        tileable=False,
+        capturable=False,
+        bf16=False,
+        invents_detail=True,
+        stills_only=True,
+        draws=True,
+    )
+
+
 def _interpolation_spec(name: str, kernel: str, scale: int, halo_px: int) -> ModelSpec:
     return ModelSpec(
         id=f"{name}-x{scale}",
@@ -141,6 +192,10 @@ SPECS: tuple[ModelSpec, ...] = (
     _interpolation_spec("lanczos", "lanczos3", 4, 3),
     # Neighbours without training.
     *(_reconstruction_spec(scale) for scale in (2, 3, 4)),
+    # One still, learnt from itself.
+    *(_zssr_spec(scale) for scale in (2, 3, 4)),
+    # Explores what a generator can make; never a default.
+    *(_pulse_spec(scale) for scale in (4, 8, 16, 32, 64)),
     _flowprop_spec("flowprop-xs-x4-bi", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4-bi", "flowprop-s-x4-bi", FLOWPROP_S_X4, **_S_RUN),
     _flowprop_spec("flowprop-m-x4-bi", "flowprop-m-x4-bi", FLOWPROP_M_X4, **_S_RUN, halo_px=40),

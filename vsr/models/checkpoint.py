@@ -29,6 +29,7 @@ from vsr.models.catalog import get_spec, weights_path
 from vsr.models.cost import count_gmac, count_params
 from vsr.models.image import layouts as image_layouts
 from vsr.models.pickled import SUFFIXES, parse_pickled, unwrap_tensors
+from vsr.models.quantised import pack, unpack
 from vsr.models.store import added_file, store_folder
 from vsr.models.upscaler import ModelSpec, Upscaler
 from vsr.models.video import layouts as video_layouts
@@ -63,6 +64,7 @@ def save_checkpoint(
     spec_id: str,
     params: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
+    int8: bool = False,
 ) -> str:
     """Write a network's weights; equal weights give equal bytes.
 
@@ -72,6 +74,7 @@ def save_checkpoint(
         spec_id: id of the catalogue entry whose `build` makes this network.
         params: the arguments it was built with, plain JSON values.
         extra: facts about the training run, plain JSON values.
+        int8: store matrices and kernels with eight bits; see `quantised.pack`.
 
     Returns:
         SHA-256 of the file, hexadecimal, for its card.
@@ -87,6 +90,8 @@ def save_checkpoint(
             if not bool(stored.isfinite().all()):
                 raise CheckpointError(f"The weight '{name}' is not finite in float16")
         tensors[name] = stored.contiguous()
+    if int8:
+        tensors = pack(tensors)
     header = {"format": _FORMAT, "model": spec_id, "params": dict(params), "training": extra or {}}
     # One header entry only: safetensors does not keep the order of several.
     text = json.dumps(header, sort_keys=True)
@@ -130,6 +135,8 @@ def read_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
         ) from error
     is_ours = _HEADER_KEY in _metadata(data)
     header = _parse_header(path, data) if is_ours else {}
+    if is_ours:
+        tensors = unpack(tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             if not bool(tensor.isfinite().all()):

@@ -83,6 +83,15 @@ class FrameRenderer(Protocol):
         ...
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """An upscaler that has something to say of each picture."""
+
+    def explain(self) -> str:
+        """What was found of the picture made last, in one clause."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """What must be known of a model without building it."""
@@ -119,6 +128,10 @@ class ModelSpec:
     """Smallest width and height of a source frame, pixels; the engine pads smaller ones."""
     invents_detail: bool = False
     """Trained to look plausible rather than to be right; barred by `--fidelity`."""
+    stills_only: bool = False
+    """Takes seconds to minutes for one picture, or does not know what a film is."""
+    draws: bool = False
+    """Another seed gives another picture, each as good as the other."""
     parent: str | None = None
     """Of a model that invents detail: id of the one of equal shape, trained to be right, that its
     training began with."""

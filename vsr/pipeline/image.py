@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from vsr.config import UpscaleConfig
 from vsr.engine.memory import is_out_of_memory, smaller_tile
 from vsr.errors import DeviceMemoryError, EncodeError, MediaError, ModelError, VsrError
 from vsr.frame import Frame
+from vsr.media.exif import with_description
 from vsr.media.image_tags import ImageKind
 from vsr.media.images import (
     Image,
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 OnImage = Callable[[int, int], None]
 """Called with the number of stills done and of all."""
 _MODEL_SCALES = (1, 2, 3, 4)
+INVENTED = "AI-invented detail (vsr {model}): plausible, not evidence of what was there"
+"""In the description of a result whose model was trained to look plausible."""
 
 
 class ImageResult(BaseModel):
@@ -55,6 +58,10 @@ class ImageResult(BaseModel):
     model: str | None = None
     tile_px: int | None = None
     """Side of the tiles it was cut into; None: whole."""
+    seed: int | None = None
+    """Of models of which another seed makes another picture."""
+    invents_detail: bool = False
+    """What it shows is plausible and need not be true; its description says so."""
     losses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sha256: str | None = None
@@ -104,7 +111,9 @@ def enlarge_images(
         VsrError: names, model or device are wrong; or the only still could not be done.
     """
     started = time.perf_counter()
-    jobs = plan_images(source, output, kind=kind, overwrite=config.overwrite)
+    jobs = plan_images(
+        source, output, kind=kind, overwrite=config.overwrite, samples=config.samples
+    )
     is_folder = source.is_dir()
     studio = _Studio(config, quality)
     results: list[ImageResult] = []
@@ -162,6 +171,9 @@ class _Studio:
 
     def make(self, job: ImageJob) -> ImageResult:
         """Read, enlarge, prove and place one still."""
+        # Here, because names and files are looked at before torch has been loaded.
+        from vsr.models.upscaler import Explains
+
         image = read_image(job.source)
         shape = self._shape(image)
         geometry = shape.geometry
@@ -169,8 +181,15 @@ class _Studio:
         written = image_format(
             image, job.kind, width=geometry.width, height=geometry.height, quality=self._quality
         )
-        frame, tile_px = self._enlarge(tool, image, shape, written)
-        data = encode_image(frame, written, image.tags)
+        seed = self._config.seed + job.sample
+        frame, tile_px = self._enlarge(tool, image, shape, written, seed)
+        told = [tool.model.explain()] if isinstance(tool.model, Explains) else []
+        invents = tool.spec.invents_detail and self._config.detail != 0
+        tags = image.tags
+        if invents:
+            mark = INVENTED.format(model=tool.plan.id)
+            tags = replace(tags, exif=with_description(tags.exif, mark))
+        data = encode_image(frame, written, tags)
         wrong = prove_image(job.result, data, frame, written)
         if wrong is not None:
             raise EncodeError(f"{job.result} would not show what was made: {wrong}")
@@ -184,8 +203,10 @@ class _Studio:
             height=geometry.height,
             model=tool.plan.id,
             tile_px=tile_px,
+            seed=seed if tool.spec.draws else None,
+            invents_detail=invents,
             losses=written.losses,
-            notes=(*shape.notes, *tool.notes),
+            notes=(*shape.notes, *tool.notes, *(f"{tool.plan.id}: {clause}." for clause in told)),
             sha256=hashlib.sha256(data).hexdigest(),
         )
 
@@ -226,7 +247,7 @@ class _Studio:
         return _Tool(plan, compute, resolve_spec(plan.file or plan.id), model, notes)
 
     def _enlarge(
-        self, tool: _Tool, image: Image, shape: GeometryPlan, written: ImageFormat
+        self, tool: _Tool, image: Image, shape: GeometryPlan, written: ImageFormat, seed: int
     ) -> tuple[Frame, int | None]:
         """The larger picture, in tiles where the memory asks for them."""
         import torch
@@ -244,7 +265,7 @@ class _Studio:
         )
         while True:
             try:
-                return self._run(tool, image, shape, written, tile_px), tile_px
+                return self._run(tool, image, shape, written, tile_px, seed), tile_px
             except (VsrError, RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -261,6 +282,7 @@ class _Studio:
         shape: GeometryPlan,
         written: ImageFormat,
         tile_px: int | None,
+        seed: int,
     ) -> Frame:
         import torch
 
@@ -288,7 +310,7 @@ class _Studio:
             color_in=complete(frame.color, frame.width, frame.height, frame.layout)[0],
             layout_out=written.layout,
             color_out=written.color,
-            seed=self._config.seed,
+            seed=seed,
             geometry=shape.geometry,
             rungs=rungs,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vsr.errors import ConfigError, OpenError, OutputError, OutputExistsError
@@ -27,10 +27,17 @@ class ImageJob:
     result: Path
     kind: ImageKind
     """Of the result."""
+    sample: int = 0
+    """Which of several results of one source."""
 
 
 def plan_images(
-    source: Path, output: Path, *, kind: ImageKind | None = None, overwrite: bool = False
+    source: Path,
+    output: Path,
+    *,
+    kind: ImageKind | None = None,
+    overwrite: bool = False,
+    samples: int = 1,
 ) -> tuple[ImageJob, ...]:
     """Find the stills and name the results.
 
@@ -43,6 +50,7 @@ def plan_images(
             folder.
         kind: of all results; None keeps each one's own, or goes by the output's name.
         overwrite: whether files that stand at the names of results are given up.
+        samples: results of each source; from the second on their names end in -2, -3 ...
 
     Raises:
         OpenError: there is no still.
@@ -54,10 +62,18 @@ def plan_images(
         jobs = tuple(_in_folder(source, output, kind))
     else:
         jobs = (_alone(source, output, kind),)
+    jobs = tuple(_sampled(job, index) for job in jobs for index in range(samples))
     _refuse_twins(jobs)
     for job in jobs:
         _refuse_name(job, output if source.is_dir() else job.result.parent, overwrite=overwrite)
     return jobs
+
+
+def _sampled(job: ImageJob, index: int) -> ImageJob:
+    if not index:
+        return job
+    name = f"{job.result.stem}-{index + 1}{job.result.suffix}"
+    return replace(job, result=job.result.with_name(name), sample=index)
 
 
 def _alone(source: Path, output: Path, kind: ImageKind | None) -> ImageJob:

@@ -71,7 +71,20 @@ class ModelPlan(_Frozen):
     """Of the parent's weights."""
     fidelity: bool = False
     """Models that invent detail were barred."""
+    strength: float | None = None
+    """How far what a per-frame network adds is steadied over time; None for all other models."""
+    generator: tuple[Path, Path] | None = None
+    """Files of the user's generator, for a model that explores one."""
+    blur: tuple[float, float, float] | None = None
+    """Estimated of the source, for a model that undoes it: see `models.blur.GaussianBlur`."""
     seed: int
+
+
+class GrainPlan(_Frozen):
+    """Grain that is laid over results; see `engine.grain`."""
+
+    sigmas: tuple[float, ...]
+    correlation: float
 
 
 class ComputePlan(_Frozen):
@@ -182,6 +195,8 @@ class Plan(_Frozen):
     """What is done to fields."""
     concealed: tuple[int, ...] = ()
     """Times of lost pictures that repeat the one before, in the source's ticks."""
+    grain: GrainPlan | None = None
+    """As measured, times what was asked for."""
     pictures: Pictures = Pictures()
     """Image sequences that are source or result, and the curves around the model."""
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import UpscaleConfig
+from vsr.errors import ConfigError
 from vsr.frame import ColorSpec, VideoInfo
 from vsr.media.dolby import refuse_dolby_vision
 from vsr.media.inventory import all_losses
@@ -39,7 +40,7 @@ from vsr.pipeline.pictures import (
     picture_streams,
     scan_pictures,
 )
-from vsr.pipeline.plan import ComputePlan, ModelPlan, Plan, digest_source, make_segments
+from vsr.pipeline.plan import ComputePlan, GrainPlan, ModelPlan, Plan, digest_source, make_segments
 from vsr.pipeline.request import installed_versions
 from vsr.pipeline.retime import damage_limit, declare, refuse_coarse_clock, retimed
 from vsr.pipeline.split import Division
@@ -94,6 +95,8 @@ def make_plan(
             asked=asked,
             division=_division(decided, config),
         )
+    model, blur_notes = _with_blur(decided.model, source, config)
+    grain, grain_notes = _grain(source, config)
     encoder = retimed(decided.encoder, found)
     declared = declare(Declared(picture=decided.shape.declared), found, video)
     taken = take(asked, found, declared, info)
@@ -108,7 +111,7 @@ def make_plan(
         decode_threads=found.decode_threads,
         layout_in=video.layout,
         color_in=decided.color_in,
-        model=decided.model,
+        model=model,
         scale=decided.scale,
         geometry=decided.shape.geometry,
         compute=decided.compute,
@@ -121,13 +124,64 @@ def make_plan(
         fallbacks=_fallbacks(decided.model),
         parts=taken.parts,
         queue_frames=config.engine.queue_frames,
-        notes=(*decided.notes, *found.notes, *change_notes(found.events), *taken.notes),
+        notes=(
+            *decided.notes,
+            *blur_notes,
+            *grain_notes,
+            *found.notes,
+            *change_notes(found.events),
+            *taken.notes,
+        ),
         damage=found.events,
         num_damaged=found.num_damaged,
         interlace=found.interlace,
         concealed=found.concealed,
+        grain=grain,
         pictures=decided.pictures,
     )
+
+
+def _with_blur(
+    model: ModelPlan, source: Path, config: UpscaleConfig
+) -> tuple[ModelPlan, tuple[str, ...]]:
+    """The model told how the source was made small, where that is asked for.
+
+    Raises:
+        ConfigError: the model does not undo a blur, or nothing tells which.
+    """
+    if not config.blind:
+        return model, ()
+    # Here, because a process that only joins never needs torch.
+    from vsr.pipeline.degradation import film_blur
+
+    found = film_blur(source, model.scale) if source.is_file() else None
+    if found is None:
+        raise ConfigError(
+            f"{source} does not tell by what blur it was made small", hint="leave --blind out"
+        )
+    note = f"The source was made small with a blur of {found.describe()}, as far as it tells."
+    return model.model_copy(update={"blur": (found.major, found.minor, found.angle)}), (note,)
+
+
+def _grain(source: Path, config: UpscaleConfig) -> tuple[GrainPlan | None, tuple[str, ...]]:
+    """The grain to lay over the result, where that is asked for, and what is to be said of it.
+
+    Raises:
+        ConfigError: the source is not a file, or it is too small to show any.
+    """
+    if config.grain is None:
+        return None, ()
+    from vsr.pipeline.degradation import film_grain
+
+    found = film_grain(source) if source.is_file() else None
+    if found is None:
+        raise ConfigError(f"{source} does not tell what grain it has", hint="leave --grain out")
+    note = (
+        f"Grain of {config.grain * found.codes:.1f} codes of 255 is laid over the result; the "
+        f"source's was measured at {found.codes:.1f}."
+    )
+    sigmas = tuple(config.grain * sigma for sigma in found.sigmas)
+    return GrainPlan(sigmas=sigmas, correlation=found.correlation), (note,)
 
 
 def _division(decided: Outline, config: UpscaleConfig) -> Division | None:

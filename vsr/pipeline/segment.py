@@ -189,10 +189,12 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
 
     from vsr.engine.cores import share_cores
     from vsr.engine.device import prepare_device
+    from vsr.engine.grain import GrainSheet
     from vsr.engine.ladder import Rung
     from vsr.engine.runner import Runner
     from vsr.engine.tiles import tile_upscaler
     from vsr.models.checkpoint import load_upscaler, resolve_spec
+    from vsr.models.deflicker import steady
     from vsr.models.upscaler import ModelSpec, Upscaler
     from vsr.pipeline.chosen import load_chosen
 
@@ -207,11 +209,17 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     def load(dtype: torch.dtype = torch.float32) -> Upscaler:
         model = load_chosen(plan.model, device=device, dtype=dtype)
         share_cores(model, device, effort.threads)
-        return tiled(model, spec)
+        model = tiled(model, spec)
+        # Around the tiles, so that motion is found in the whole picture.
+        return model if plan.model.strength is None else steady(model, plan.model.strength)
 
     def load_other(other: str) -> Upscaler:
         return tiled(load_upscaler(other, device=device), resolve_spec(other))
 
+    grain = None
+    if plan.grain is not None:
+        sigmas, correlation = plan.grain.sigmas, plan.grain.correlation
+        grain = GrainSheet(sigmas, correlation, seed=plan.model.seed, device=device)
     spec = resolve_spec(name)
     again = Rung(spec, load, "redone in float32")
     others = [
@@ -232,6 +240,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         source=plan.video,
         curve_in=plan.pictures.curve_in,
         curve_out=plan.pictures.curve_out,
+        grain=grain,
         rungs=(again, *others),
     )
 

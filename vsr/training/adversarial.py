@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsr.errors import ConfigError
 from vsr.training.config import AdversarialSection
 from vsr.training.discriminators import UNetDiscriminator, VggDiscriminator
 
@@ -50,6 +51,8 @@ class Adversary:
 
     def __init__(self, section: AdversarialSection, device: torch.device) -> None:
         self.section = section
+        if section.discriminator == "residual":
+            raise ConfigError("[adversarial] discriminator = 'residual' is for generators alone")
         classes: Mapping[str, type[VggDiscriminator | UNetDiscriminator]] = {
             "vgg": VggDiscriminator,
             "unet": UNetDiscriminator,

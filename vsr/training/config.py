@@ -29,6 +29,7 @@ class ModelSection(_Section):
         "flowprop",
         "flow",
         "features",
+        "generator",
         "srcnn",
         "espcn",
         "fsrcnn",
@@ -49,7 +50,7 @@ class DataSection(_Section):
     """What is drawn."""
 
     scale: int = Field(default=4, ge=1, le=8)
-    degradation: Literal["bi", "bd", "bd-corner", "mixed", "archive"] = "bi"
+    degradation: Literal["bi", "bd", "bd-corner", "mixed", "archive", "aniso"] = "bi"
     """See `training.degrade`."""
     crop_px: int = Field(default=48, ge=16)
     """Side of a source crop, pixels."""
@@ -93,9 +94,14 @@ class AdversarialSection(_Section):
 
     weight: Annotated[float, Field(gt=0)]
     kind: Literal["vanilla", "relativistic", "hinge"] = "relativistic"
-    discriminator: Literal["vgg", "unet"] = "vgg"
+    discriminator: Literal["vgg", "unet", "residual"] = "vgg"
+    """`residual` is that of a generator."""
     num_channels: int = Field(default=64, ge=1)
     lr: float = Field(default=1e-4, gt=0)
+    r1: Weight = 1.0
+    """Of the penalty on the gradient at true pictures, with a generator."""
+    r1_every: int = Field(default=8, ge=1)
+    """Steps between two of them."""
 
 
 class OptimizerSection(_Section):

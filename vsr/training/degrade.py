@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vsr.models.image.interpolation import imresize
 from vsr.training.degrade_archive import draw_archive
+from vsr.training.degrade_blur import draw_blur
 from vsr.training.degrade_mixed import Footage, draw_mixed
 
-Degradation = Literal["bi", "bd", "bd-corner", "mixed", "archive"]
+Degradation = Literal["bi", "bd", "bd-corner", "mixed", "archive", "aniso"]
 """MATLAB's bicubic; Gaussian and decimation in both phases; what ordinary footage went through;
-what old film and tape look like."""
+what old film and tape look like; an unknown blur of any direction."""
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
 
 
@@ -47,8 +48,9 @@ _DRAW: Mapping[str, Callable[[torch.Generator], Recipe]] = {
     "bd-corner": lambda _: Footage("bd-corner"),
     "mixed": draw_mixed,
     "archive": draw_archive,
+    "aniso": draw_blur,
 }
-_REACH_PX = {"bi": 0.0, "bd": 6.0, "bd-corner": 6.0, "mixed": 8.0, "archive": 8.0}
+_REACH_PX = {"bi": 0.0, "bd": 6.0, "bd-corner": 6.0, "mixed": 8.0, "archive": 8.0, "aniso": 12.0}
 """Pixels of the large picture, beyond the resampling's own, that a sample depends on."""
 _BORDER_PX = {"mixed": 2, "archive": 4}
 """Small pixels at the border that a codec, or what moves the picture, has changed."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+
+from vsr.models.image.stylegan import EqualConv, EqualLinear
 
 _SLOPE = 0.2
 
@@ -88,4 +95,51 @@ class UNetDiscriminator(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = F.leaky_relu(conv(x), _SLOPE) + skips.pop()
         logits: Tensor = self.last(x)
+        return logits
+
+
+class _Level(nn.Module):
+    """Two convolutions, half the size, and a skip around them."""
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        super().__init__()
+        self.one = EqualConv(num_inputs, num_inputs)
+        self.two = EqualConv(num_inputs, num_outputs)
+        self.skip = EqualConv(num_inputs, num_outputs, 1, gain=1.0)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        y = F.leaky_relu(self.two(F.leaky_relu(self.one(x_BCHW), _SLOPE)), _SLOPE)
+        result: Tensor = F.avg_pool2d(y, 2) + self.skip(F.avg_pool2d(x_BCHW, 2))
+        return result / math.sqrt(2)
+
+
+class ResidualDiscriminator(nn.Module):
+    """One number per whole picture (Karras et al., 2020, arXiv 1912.04958, figure 7c).
+
+    From the finest level to 4x4, each level two convolutions and a skip around them; then how much
+    the pictures of a batch differ, as one more channel (Karras et al., 2018, arXiv 1710.10196,
+    section 3), a convolution and two dense layers.
+
+    Args:
+        channels: from 4x4 to the finest level, as of the generator.
+    """
+
+    def __init__(self, channels: Sequence[int] = (128, 128, 128, 64, 32)) -> None:
+        super().__init__()
+        widths = list(reversed(channels))
+        self.first = EqualConv(3, widths[0], 1)
+        self.levels = nn.Sequential(*(_Level(a, b) for a, b in pairwise(widths)))
+        last = widths[-1]
+        self.conv = EqualConv(last + 1, last)
+        self.dense = EqualLinear(16 * last, last)
+        self.logit = EqualLinear(last, 1, gain=1.0)
+
+    def forward(self, rgb_BCHW: Tensor) -> Tensor:
+        """(B, 3, R, R) in [-1, 1] -> logits (B, 1), positive for true pictures."""
+        x = F.leaky_relu(self.first(rgb_BCHW), _SLOPE)
+        x = self.levels(x)
+        spread = (x.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+        x = torch.cat((x, spread.expand(len(x), 1, *x.shape[-2:])), dim=1)
+        x = F.leaky_relu(self.conv(x), _SLOPE)
+        logits: Tensor = self.logit(F.leaky_relu(self.dense(x.flatten(1)), _SLOPE))
         return logits

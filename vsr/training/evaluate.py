@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from vsr.errors import ConfigError
 from vsr.models.checkpoint import card_of, card_of_file, is_file_name, load_upscaler, resolve_spec
 from vsr.models.cost import count_gmac, count_params
+from vsr.models.deflicker import steady
 from vsr.models.upscaler import ModelSpec, State, Upscaler
 from vsr.quality.metrics import Channel, Psnr, Ssim, prepare, round_to_8_bit
 from vsr.quality.temporal import Flicker
@@ -56,6 +57,8 @@ class Protocol:
     neighbours: Neighbours
     """`copies`: every frame stands among copies of itself, to show what true neighbours add."""
     dtype: str
+    strength: float = 0.0
+    """How far per-frame networks are steadied on clips; see `models.deflicker`."""
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
@@ -189,6 +192,7 @@ def evaluate(
     chunk: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    strength: float = 0.0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score models on a folder.
@@ -207,6 +211,8 @@ def evaluate(
         chunk: frames written per call; None: as each model's spec says.
         device: where the models run.
         dtype: of their weights; frames are float32.
+        strength: on clips, how far what models of single frames add is steadied along the motion,
+            as `vsr upscale` does; 0 scores each frame as it is.
         progress: told what begins.
 
     Raises:
@@ -234,18 +240,21 @@ def evaluate(
         every=every,
         neighbours=neighbours,
         dtype=str(dtype).removeprefix("torch."),
+        strength=strength if is_video else 0.0,
     )
     rows = []
     for model, spec in zip(models, specs, strict=True):
         upscaler = load_upscaler(model)
         gmac, params = _cost(model, upscaler, spec)
         upscaler.to(device=device, dtype=dtype)
+        if protocol.strength and spec.kind == "image":
+            upscaler = steady(upscaler, protocol.strength)
         stopwatch = Stopwatch(torch.device(device))
         scores: dict[str, ClipScore] = {}
         for clip in clips:
             if progress is not None:
                 progress(str(model), clip.name)
-            scores[clip.name] = _score_clip(
+            scores[clip.name] = score_clip(
                 upscaler,
                 spec,
                 clip,
@@ -326,7 +335,7 @@ def _upscale_among_copies(
         yield written[0, _NUM_COPIES // 2]
 
 
-def _score_clip(
+def score_clip(
     model: Upscaler,
     spec: ModelSpec,
     clip: Clip,

@@ -20,6 +20,8 @@ from vsr.models.checkpoint import save_checkpoint
 from vsr.models.cost import count_gmac, count_params
 from vsr.models.flow import FlowNet
 from vsr.models.image.per_frame import PerFrame
+from vsr.models.image.pulse import PULSE
+from vsr.models.image.stylegan import SmallGenerator
 from vsr.models.upscaler import ModelSpec, Upscaler
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore
@@ -81,6 +83,10 @@ def export(network: nn.Module, trainer: Trainer, store: FrameStore) -> Trained:
         else:
             spec = nearest_spec(config)
             params = full_params(config)
+            if isinstance(network, SmallGenerator):
+                # It is used within the search, which has to know where its latents lie.
+                network = PULSE(spec.scale, generator=network)
+                params = {"scale": spec.scale, "generator": config.model.params}
             extra = {"config": config.model_dump(mode="json", exclude_none=True), **facts}
             sha256 = save_checkpoint(path, network, spec_id=spec.id, params=params, extra=extra)
             gmac, degradation = _count_gmac(network, spec, config), config.data.degradation
@@ -118,7 +124,8 @@ def nearest_spec(config: TrainConfig) -> ModelSpec:
     A network under a name of one's own borrows chunk, look-ahead and family from an entry that is
     causal or not as it is itself.
     """
-    specs = [spec for spec in list_models() if spec.family == config.model.family]
+    family = "pulse" if config.model.family == "generator" else config.model.family
+    specs = [spec for spec in list_models() if spec.family == family]
     is_causal = full_params(config).get("direction", "both") != "both"
 
     def fit(spec: ModelSpec) -> tuple[bool, bool, bool]:
@@ -157,10 +164,21 @@ def _count_gmac(network: nn.Module, spec: ModelSpec, config: TrainConfig) -> flo
     if full_params(config).get("direction") == "none":
         # Looking ahead would be counted, and is never needed.
         spec = replace(spec, chunk=1, context=0)
+    if isinstance(network, PULSE):
+        return _count_search_gmac(network)
     if isinstance(network, PerFrame):
         # Costs nothing there, and of a network that routes patches gives the most it can cost.
         network = deepcopy(network).to("meta")
     return count_gmac(cast(Upscaler, network), spec)
+
+
+def _count_search_gmac(search: PULSE) -> float:
+    """10^9 multiply-adds for one picture, whatever its source: of each step there and back."""
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        search = PULSE(search.scale, generator=search.generator, num_steps=1)
+        counted = counter.get_total_flops()
+        search.search(torch.zeros(3, search.source_px, search.source_px))
+    return 100 * float(counter.get_total_flops() - counted) / 2 / 1e9
 
 
 def _count_flow_gmac(network: FlowNet, height: int = 180, width: int = 320) -> float:

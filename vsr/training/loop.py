@@ -20,11 +20,13 @@ from vsr.errors import CheckpointError, ConfigError, JobCancelledError, OutputEr
 from vsr.models import image_catalog
 from vsr.models.flow import FlowNet
 from vsr.models.image.per_frame import PerFrame
+from vsr.models.image.stylegan import SmallGenerator
 from vsr.models.video.flowprop import FlowProp
 from vsr.training.alignment import flow_loss, pairs_loss
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore, Sampler
 from vsr.training.features import FeatureNet, degradation_loss
+from vsr.training.generative import BETAS, GenerativeObjective
 from vsr.training.resident import AnySampler, ResidentSampler
 from vsr.training.sequences import SequenceLoss
 from vsr.training.starting import initialise
@@ -52,7 +54,7 @@ class Progress:
 def full_params(config: TrainConfig) -> dict[str, Any]:
     """Keyword arguments of the network's class, the scale of the data included."""
     params = dict(config.model.params)
-    if config.model.family not in ("flow", "features"):
+    if config.model.family not in ("flow", "features", "generator"):
         params["scale"] = config.data.scale
     return params
 
@@ -67,6 +69,7 @@ def build(config: TrainConfig) -> nn.Module:
         "flowprop": FlowProp,
         "flow": FlowNet,
         "features": FeatureNet,
+        "generator": SmallGenerator,
     }
     make = classes.get(config.model.family) or image_catalog.builder(config.model.family)
     try:
@@ -121,9 +124,13 @@ class Trainer:
             [{"params": rest, "ratio": 1.0}]
             + ([{"params": flow, "ratio": config.optimizer.flow_lr_ratio}] if flow else []),
             lr=config.optimizer.lr,
-            betas=(0.9, 0.99),
+            betas=BETAS if config.model.family == "generator" else (0.9, 0.99),
         )
-        self.objective = Objective(config, device)
+        self.objective: Objective | GenerativeObjective = (
+            GenerativeObjective(config, device)
+            if config.model.family == "generator"
+            else Objective(config, device)
+        )
         self.sequences = SequenceLoss(config, device)
         self.step = 0
         self.elapsed_s = 0.0
@@ -192,7 +199,14 @@ class Trainer:
         batch = self.sampler.draw(self.config.data.batch, self._num_frames() + carried)
         source = batch.source_BTCHW.to(self.device, non_blocking=True)
         target = batch.target_BTCHW.to(self.device, non_blocking=True)
+        if isinstance(self.network, SmallGenerator):
+            assert isinstance(self.objective, GenerativeObjective)
+            # Pictures shrunk from larger ones: more is in them than in crops of that size.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss = self.objective(self.network, source[:, 0])
+            return loss, source[:, :, 0].numel()
         if isinstance(self.network, PerFrame):
+            assert isinstance(self.objective, Objective)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 loss = self.objective(self.network, source[:, 0], target[:, 0], self.fraction)
             return loss, source[:, :, 0].numel()

@@ -14,11 +14,14 @@ interpolated frame, is their shift-and-add. Luma is reconstructed; colour is int
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.errors import ShapeError
+from vsr.models.blur import GaussianBlur, separated, taps
 from vsr.models.flow import luma
 from vsr.models.image.interpolation import imresize
 from vsr.models.registration import register
@@ -42,6 +45,7 @@ class Reconstruction(nn.Module):
         num_iterations: of back-projection.
         step: by how much each one goes beyond the mean of what is carried back.
         own_weight: of the frame itself among its neighbours, which are registered less surely.
+        blur: D of the file's head; None is that of bicubic shrinking.
     """
 
     place: Tensor
@@ -54,11 +58,12 @@ class Reconstruction(nn.Module):
         num_iterations: int = 8,
         step: float = 1.7,
         own_weight: float = 4.0,
+        blur: GaussianBlur | None = None,
     ) -> None:
         super().__init__()
         self.scale, self.radius = scale, radius
         self.num_iterations, self.step, self.own_weight = num_iterations, step, own_weight
-        self._taps = _blur_taps(scale)
+        self._passes = _passes(scale, blur)
         self.register_buffer("place", torch.zeros(0), persistent=False)
 
     def init_state(self, batch: int, height: int, width: int, seed: int = 0) -> State:
@@ -126,17 +131,33 @@ class Reconstruction(nn.Module):
         return start + (guess - first)
 
     def _blurred(self, x_B1HW: Tensor) -> Tensor:
-        """What bicubic shrinking averages, before it takes samples; edges repeated."""
-        taps = self._taps
-        radius = len(taps) // 2
-        for axis, padding in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
-            padded = F.pad(x_B1HW, padding, mode="replicate")
-            length = x_B1HW.shape[axis]
-            # Sums of shifted pictures: a convolution of one channel has no fast path on a CPU.
-            x_B1HW = padded.narrow(axis, 0, length) * taps[0]
-            for shift, tap in enumerate(taps[1:], start=1):
-                x_B1HW.add_(padded.narrow(axis, shift, length), alpha=tap)
-        return x_B1HW
+        """What shrinking averages, before it takes samples; edges repeated."""
+        sums = [_along(_along(x_B1HW, rows, -2), columns, -1) for rows, columns in self._passes]
+        return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)
+
+
+def _along(x_B1HW: Tensor, taps: list[float], axis: int) -> Tensor:
+    """Filter along one axis, as a sum of shifted pictures.
+
+    A convolution of one channel has no fast path on a CPU.
+    """
+    radius = len(taps) // 2
+    padding = (radius, radius, 0, 0) if axis == -1 else (0, 0, radius, radius)
+    padded = F.pad(x_B1HW, padding, mode="replicate")
+    length = x_B1HW.shape[axis]
+    result = padded.narrow(axis, 0, length) * taps[0]
+    for shift, tap in enumerate(taps[1:], start=1):
+        result.add_(padded.narrow(axis, shift, length), alpha=tap)
+    return result
+
+
+def _passes(scale: int, blur: GaussianBlur | None) -> list[tuple[list[float], list[float]]]:
+    """Vertical and horizontal filters at whole pixels, whose products add up to the blur."""
+    if blur is None:
+        return [(_blur_taps(scale), _blur_taps(scale))]
+    side = 2 * max(1, math.ceil(3 * scale * blur.major)) + 1
+    parts = separated(taps(blur, scale, side), smallest=1e-2)
+    return [(rows.tolist(), columns.tolist()) for rows, columns in parts]
 
 
 class _Flows:
