@@ -34,6 +34,10 @@ class ConfigError(VsrError, ValueError):
     exit_code = 2
 
 
+class OtherDeviceError(ConfigError):
+    """An unfinished run was planned for a device that gives other bits than this one."""
+
+
 class MediaError(VsrError):
     """The input cannot be used."""
 
@@ -88,6 +92,10 @@ class OutputError(VsrError, OSError):
     """The result cannot be written."""
 
     exit_code = 6
+
+
+class OutputHeldError(OutputError):
+    """Another run is working on the same output."""
 
 
 class OutputExistsError(OutputError, FileExistsError):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from vsr.batch.processes import Failure, Processes, Said
+from vsr.batch.executor import Failure, Said
+from vsr.batch.processes import Processes
 from vsr.errors import DecodeError, OutputError, OutputExistsError, VsrError
 
 

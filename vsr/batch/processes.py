@@ -1,25 +1,14 @@
-"""Worker processes that each do one thing at a time, watched: a crash costs what one was at."""
+"""Work on this machine: processes that are watched, so that a crash costs what one was at."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from vsr import errors
-from vsr.errors import (
-    DeviceError,
-    DeviceMemoryError,
-    EncodeError,
-    LossRefusedError,
-    OutputError,
-    OutputExistsError,
-    VsrError,
-)
+from vsr.batch.executor import Said, lost, told
 from vsr.pipeline.child import Child, Message
-from vsr.pipeline.death import Death
 from vsr.pipeline.isolate import WorkerPool
 
 _WATCHDOG_S = 4000.0
@@ -27,33 +16,6 @@ _WATCHDOG_S = 4000.0
 _LIMIT_S = 8 * 3600.0
 """For the longest step without progress, such as the join of a very large film."""
 _GRACE_S = 10.0
-_EXIT_OUR_BUG = 70
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a worker could not do what it was given."""
-
-    error: VsrError | None
-    """None for a worker that died, and for a bug of ours."""
-    message: str
-    """One sentence."""
-    exit_code: int
-    may_pass: bool
-    """Whether the same may well succeed another time."""
-    detail: str | None = None
-    """Of a bug: where it happened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """What came from a worker."""
-
-    key: int
-    """Of what it was given."""
-    kind: Literal["progress", "done", "failed"]
-    value: Any
-    """A tuple of what was told of progress; the function's value; a `Failure`."""
 
 
 class Processes:
@@ -77,21 +39,22 @@ class Processes:
         self._pool.close()
 
     @property
+    def count(self) -> int:
+        """As `Executor.count`."""
+        return self._pool.count
+
+    @property
     def num_free(self) -> int:
-        """How many more things could be begun now."""
+        """As `Executor.num_free`."""
         return self._pool.count - len(self._keys)
 
     @property
     def num_busy(self) -> int:
-        """How many things are being done."""
+        """As `Executor.num_busy`."""
         return len(self._keys)
 
     def begin(self, key: int, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have `function(job, *arguments)` done; it is found by its name in the worker.
-
-        Raises:
-            DeviceError: the system starts no process.
-        """
+        """As `Executor.begin`."""
         assert self.num_free > 0, "all workers are busy"
         # For a scan: so it does not load a model at once.
         child = self._pool.take(for_scan=True)
@@ -99,7 +62,7 @@ class Processes:
         child.call(function, *arguments)
 
     def wait(self) -> Said | None:
-        """What a worker says next; None when none did for a moment."""
+        """As `Executor.wait`."""
         event = self._pool.wait()
         if event is None or event[0] not in self._keys:
             return None
@@ -108,14 +71,14 @@ class Processes:
             return Said(key=self._keys[child], kind="progress", value=tuple(values))
         key = self._keys.pop(child)
         if kind == "died":
-            return Said(key=key, kind="failed", value=_died(values[0]))
+            return Said(key=key, kind="failed", value=lost(values[0].how))
         self._pool.give_back(child)
         if kind == "done":
             return Said(key=key, kind="done", value=values[0])
-        return Said(key=key, kind="failed", value=_told(kind, values))
+        return Said(key=key, kind="failed", value=told(kind, values))
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have one thing done while nothing else is: the function's value, or a `Failure`."""
+        """As `Executor.ask`."""
         assert not self._keys, "workers are busy"
         self.begin(0, function, *arguments)
         while True:
@@ -136,48 +99,3 @@ class Processes:
 
 def _is_over(message: Message) -> bool:
     return bool(message[0] != "progress")
-
-
-def _died(death: Death) -> Failure:
-    return Failure(
-        error=None,
-        message=f"the process that worked on it {death.how}",
-        exit_code=DeviceError.exit_code,
-        may_pass=True,
-    )
-
-
-def _told(kind: str, values: list[Any]) -> Failure:
-    """A failure that the worker told of itself."""
-    if kind == "memory":
-        text = f"the memory did not suffice: {values[0]}"
-        code = DeviceMemoryError.exit_code
-        return Failure(error=None, message=_one_line(text), exit_code=code, may_pass=True)
-    if kind == "refused":
-        name, message, hint, _ = values
-        error: VsrError = getattr(errors, name)(message, hint=hint)
-        return Failure(
-            error=error,
-            message=_one_line(str(error)),
-            exit_code=error.exit_code,
-            may_pass=_may_pass(error),
-        )
-    detail = str(values[0]).strip()
-    text = f"this is a bug of ours ({detail.splitlines()[-1]}); please report it"
-    return Failure(
-        error=None,
-        message=_one_line(text),
-        exit_code=_EXIT_OUR_BUG,
-        may_pass=True,
-        detail=detail,
-    )
-
-
-def _may_pass(error: VsrError) -> bool:
-    if isinstance(error, OutputExistsError | EncodeError | LossRefusedError):
-        return False
-    return isinstance(error, DeviceError | OutputError)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

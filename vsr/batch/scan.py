@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vsr.batch.executor import Failure
 from vsr.batch.manifest import Clip, Manifest, State, now
 from vsr.batch.naming import Names, wished_name
-from vsr.batch.processes import Failure, Processes
+from vsr.batch.processes import Processes
 from vsr.batch.walk import Filters, Found, Tree
 from vsr.batch.work import Facts, digest, look_at
 from vsr.config import UpscaleConfig

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsr.config import UpscaleConfig
+from vsr.errors import OtherDeviceError
 from vsr.pipeline.container import probe_film, settle
 from vsr.pipeline.estimate import count_frames, estimate
 from vsr.pipeline.output import sha256_of
@@ -17,6 +19,9 @@ from vsr.pipeline.record import own_record
 if TYPE_CHECKING:
     from vsr.pipeline.result import Progress, UpscaleResult
     from vsr.pipeline.worker import Job
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +88,7 @@ def digest(job: Job, source: Path) -> str:
 
 
 def make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int) -> UpscaleResult:
-    """Make a clip's result, or go on with it.
+    """Make a clip's result, or go on with it; anew where it was begun on another kind of device.
 
     Args:
         job: of the worker.
@@ -100,7 +105,13 @@ def make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int
 
     is_ours = fresh > 0 and own_record(output) is not None
     wishes = {"overwrite": is_ours or config.overwrite, "restart": fresh > 1}
-    return upscale(source, output, config.model_copy(update=wishes), progress=_teller(job))
+    wanted = config.model_copy(update=wishes)
+    try:
+        return upscale(source, output, wanted, progress=_teller(job))
+    except OtherDeviceError as error:
+        logger.warning("%s is begun anew: %s", source, error.message)
+        anew = wanted.model_copy(update={"restart": True})
+        return upscale(source, output, anew, progress=_teller(job))
 
 
 def _teller(job: Job) -> Callable[[Progress], None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vsr.cli.batch_executor import EXECUTOR_FLAGS, executor_options, make_executor, refuse_stray
 from vsr.cli.choices import film_options, resolve, result_options
 from vsr.cli.console import print_json, print_line, progress_counter
 from vsr.cli.stopping import STOPPER
@@ -100,7 +101,8 @@ def plan_command(
 
 @command.command("run")
 @_tree_options
-@click.option("--workers", type=click.IntRange(1, 256), default=1, help="Clips made at a time.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Clips made at a time.  [default: 1]")
+@executor_options
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="For crashes and the like.")
 @click.option(
     "--min-free",
@@ -134,13 +136,15 @@ def run_command(
         raise ConfigError("events and one document cannot both go to stdout", hint="choose one")
     from vsr.cli.batch_tell import tell_status
 
-    policy = {name: flags.pop(name) for name in ("workers", "retries", "min_free", "overwrite")}
+    policy = {name: flags.pop(name) for name in ("retries", "min_free", "overwrite")}
+    crew = {name: flags.pop(name) for name in ("workers", *EXECUTOR_FLAGS)}
+    refuse_stray(crew)
     restart = flags.pop("restart")
     config, filters = _wishes(flags)
     with _opened(source, out, dry_run=dry_run) as manifest:
         settings = _settled(manifest, source, config, filters, restart=restart)
         if not dry_run:
-            _run(manifest, settings, policy, metrics, events=events)
+            _run(manifest, settings, policy, crew, metrics, events=events)
         return tell_status(manifest, as_json=as_json, is_quiet=events)
 
 
@@ -315,22 +319,30 @@ def _run(
     manifest: Manifest,
     settings: Settings,
     policy: dict[str, Any],
+    crew: dict[str, Any],
     metrics: Path | None,
     *,
     events: bool,
 ) -> None:
-    from vsr.batch.local import Policy, run_local
+    from vsr.batch.running import Policy, run_batch
     from vsr.cli.batch_metrics import keep_metrics
     from vsr.cli.batch_progress import show_progress
 
     wishes = Policy(
-        workers=policy["workers"],
         retries=policy["retries"],
         min_free_bytes=policy["min_free"],
         overwrite=policy["overwrite"],
     )
+    executor = make_executor(crew, settings, manifest.out)
     with (
-        show_progress(manifest, wishes.workers, events=events) as show,
+        show_progress(manifest, crew["workers"] or 1, events=events) as show,
         keep_metrics(manifest, metrics, show) as on_event,
     ):
-        run_local(manifest, settings, wishes, on_event=on_event, should_stop=STOPPER.is_asked)
+        run_batch(
+            manifest,
+            settings,
+            wishes,
+            executor,
+            on_event=on_event,
+            should_stop=STOPPER.is_asked,
+        )

@@ -23,6 +23,7 @@ from vsr.errors import (
     OpenError,
     OutputError,
     OutputExistsError,
+    OutputHeldError,
     VsrError,
 )
 from vsr.pipeline.verdict import CheckResult
@@ -116,7 +117,7 @@ class WorkFolder:
             deadline = time.monotonic() + _LOCK_PATIENCE_S
             while not self._try_hold():
                 if time.monotonic() > deadline:
-                    raise OutputError(
+                    raise OutputHeldError(
                         f"another run is working on {self._output}{self._holder()}",
                         hint="wait until it ends, or stop it",
                     )

@@ -1,4 +1,4 @@
-"""Run a batch on this machine: worker processes that take one clip after the other.
+"""Run a batch: workers that take one clip after the other, wherever they are.
 
 Each clip is one call of `upscale`, whose journal knows what of it is done. The manifest is written
 by this process alone, and may be behind: what it does not know yet, the next run is told at once.
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vsr.batch.executor import Executor, Failure, Said
 from vsr.batch.fixity import refuse_lists, refuse_sidecar, write_lists, write_sidecar
 from vsr.batch.manifest import Clip, Manifest
-from vsr.batch.processes import Failure, Processes, Said
 from vsr.batch.settings import Settings
 from vsr.batch.work import look_at, make
 from vsr.errors import DeviceError, JobCancelledError, ModelError, OpenError, OutputError, VsrError
@@ -38,8 +38,6 @@ _NUM_LOOKED_FOR = 10
 class Policy:
     """How a batch is run; none of it changes a byte."""
 
-    workers: int = 1
-    """Clips made at a time."""
     retries: int = 2
     """How often a clip is tried again after what may pass: a crash, a device, a disk."""
     min_free_bytes: int = 1 << 30
@@ -64,10 +62,11 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
-def run_local(
+def run_batch(
     manifest: Manifest,
     settings: Settings,
     policy: Policy,
+    executor: Executor,
     *,
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -78,6 +77,7 @@ def run_local(
         manifest: of a batch that was planned.
         settings: what is asked for.
         policy: how it is run.
+        executor: who does it; entered here.
         on_event: called in this thread.
         should_stop: asked often; clips that are being made are left for the next run.
 
@@ -88,11 +88,11 @@ def run_local(
         OutputError: the disk is too full to begin another clip.
     """
     refuse_lists(manifest)
-    manifest.set_note("workers", str(policy.workers))
     run = _Run(manifest, settings, policy, on_event or (lambda _: None))
     try:
-        with Processes(policy.workers) as processes:
-            run.work(processes, should_stop or (lambda: False))
+        with executor:
+            manifest.set_note("workers", str(executor.count))
+            run.work(executor, should_stop or (lambda: False))
     except JobCancelledError as error:
         error.hint = run.how_far()
         raise
@@ -120,24 +120,24 @@ class _Run:
         self._full: OutputError | None = None
         """Why nothing is begun any more."""
 
-    def work(self, processes: Processes, should_stop: Callable[[], bool]) -> None:
+    def work(self, executor: Executor, should_stop: Callable[[], bool]) -> None:
         """All that is to be done."""
-        self._refuse_unfit(processes)
+        self._refuse_unfit(executor)
         while True:
             if should_stop():
                 raise JobCancelledError("stopped")
-            while self._todo and processes.num_free and self._has_room():
-                self._begin(processes, self._todo.popleft())
-            if not processes.num_busy:
+            while self._todo and executor.num_free and self._has_room():
+                self._begin(executor, self._todo.popleft())
+            if not executor.num_busy:
                 break
-            said = processes.wait()
+            said = executor.wait()
             if said is not None:
                 self._hear(said)
             self._note_progress()
         if self._full is not None:
             raise self._full
 
-    def _refuse_unfit(self, processes: Processes) -> None:
+    def _refuse_unfit(self, executor: Executor) -> None:
         """Raise what every clip would meet on this machine, rather than quarantine them all."""
         if not self._todo:
             return
@@ -148,14 +148,14 @@ class _Run:
                 hint="see whether that disk is mounted, or plan again",
             )
         source, output = self._places(first[0])
-        outcome = processes.ask(look_at, source, output, self._config)
+        outcome = executor.ask(look_at, source, output, self._config)
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error
 
     def _places(self, clip: Clip) -> tuple[Path, Path]:
         """Where a clip is, and where its result belongs."""
         assert clip.output is not None, "what has no name does not wait"
-        return self._settings.source / clip.path, self._manifest.out / clip.output
+        return self._settings.source / clip.path, self._manifest.out.absolute() / clip.output
 
     def how_far(self) -> str:
         """For who stopped the run."""
@@ -184,7 +184,7 @@ class _Run:
             )
         return self._full is None
 
-    def _begin(self, processes: Processes, clip_id: int) -> None:
+    def _begin(self, executor: Executor, clip_id: int) -> None:
         clip = self._manifest.clip(clip_id)
         source, output = self._places(clip)
         try:
@@ -196,7 +196,7 @@ class _Run:
         self._manifest.move(clip_id, "running", attempts=clip.attempts)
         self._running[clip_id] = self._manifest.clip(clip_id)
         self._tell(Event(kind="started", clip=self._running[clip_id], frames=clip.frames))
-        processes.begin(clip_id, make, source, output, self._config, clip.fresh)
+        executor.begin(clip_id, make, source, output, self._config, clip.fresh)
 
     def _make_folder(self, folder: Path) -> None:
         """The place of a result, unless a link there leads out of the folder of results."""

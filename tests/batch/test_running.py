@@ -1,4 +1,4 @@
-"""The local executor: who is tried again, who is put aside, and what stops it."""
+"""Running a batch: who is tried again, who is put aside, and what stops it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Self
 import pytest
 
 from tests.batch.conftest import failure_of
-from vsr.batch import local
-from vsr.batch.local import Event, Policy, run_local
+from vsr.batch import running
+from vsr.batch.executor import Failure, Said
 from vsr.batch.opening import open_manifest
-from vsr.batch.processes import Failure, Said
+from vsr.batch.running import Event, Policy, run_batch
 from vsr.batch.settings import Settings
 from vsr.batch.walk import Filters
 from vsr.config import UpscaleConfig
@@ -59,13 +59,13 @@ def result(name: str) -> UpscaleResult:
 
 
 class Script:
-    """`Processes` that answer by a script: clip's name -> what becomes of each try."""
+    """An executor that answers by a script: clip's name -> what becomes of each try."""
 
     outcomes: dict[str, list[Any]]
     fit: Any = None
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self.count = count
         self._busy: deque[tuple[int, str]] = deque()
         self.calls: list[tuple[str, int]] = []
         Script.last = self
@@ -84,7 +84,7 @@ class Script:
 
     @property
     def num_free(self) -> int:
-        return self._count - len(self._busy)
+        return self.count - len(self._busy)
 
     def ask(self, *_: object) -> Any:
         return self.fit
@@ -123,15 +123,17 @@ class Batch:
         outcomes: dict[str, list[Any]],
         *,
         should_stop: Callable[[], bool] | None = None,
+        workers: int = 1,
         **wishes: Any,
     ) -> str:
         """Run, and say the states of all clips."""
         Script.outcomes = outcomes
         policy = Policy(**{"min_free_bytes": 0, **wishes})
-        run_local(
+        run_batch(
             self.manifest,
             self._settings,
             policy,
+            Script(workers),
             on_event=self.events.append,
             should_stop=should_stop,
         )
@@ -142,8 +144,7 @@ class Batch:
 
 
 @pytest.fixture
-def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
-    monkeypatch.setattr(local, "Processes", Script)
+def batch(tmp_path: Path) -> Iterator[Batch]:
     made = Batch(tmp_path)
     yield made
     made.manifest.close()
@@ -206,7 +207,7 @@ def test_a_tree_that_is_not_mounted_quarantines_none(batch: Batch, tmp_path: Pat
 
 def test_a_disk_that_fills_up_stops_the_run(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     free = iter([10**9, 10**9, 10])
-    monkeypatch.setattr(local, "free_bytes", lambda _: next(free))
+    monkeypatch.setattr(running, "free_bytes", lambda _: next(free))
     with pytest.raises(OutputError, match="no further clip was begun"):
         batch.run({"b": [FULL]}, min_free_bytes=1000)
     assert batch.states() == "a:done b:waiting c:waiting"
