@@ -124,7 +124,7 @@ def plan(
             hint="go on with what it was begun with, or use --restart to make all clips anew",
         )
     with manifest.together():
-        _store(manifest, settings)
+        store(manifest, settings)
     return scan(
         manifest,
         settings.source,
@@ -136,7 +136,8 @@ def plan(
     )
 
 
-def _store(manifest: Manifest, settings: Settings) -> None:
+def store(manifest: Manifest, settings: Settings) -> None:
+    """Note what is asked."""
     document = {
         "source": os.fspath(settings.source),
         "config": json.loads(to_json(settings.config, exclude_unset=True)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vsr.cli.batch_executor import EXECUTOR_FLAGS, executor_options, make_executor, refuse_stray
+from vsr.cli.batch_report import report_command
 from vsr.cli.choices import film_options, resolve, result_options
 from vsr.cli.console import print_json, print_line, progress_counter
 from vsr.cli.stopping import STOPPER
@@ -70,7 +71,9 @@ def _tree_options(function: AnyFunction) -> AnyFunction:
     return function
 
 
-@click.group("batch", short_help="Make all videos of a folder tree larger.")
+@click.group(
+    "batch", commands=[report_command], short_help="Make all videos of a folder tree larger."
+)
 def command() -> None:
     """Make all videos of a folder tree larger, over as many runs as it takes.
 
