@@ -15,9 +15,10 @@ import pytest
 import vsr
 from tests.batch.test_runs import LISTS, results
 from vsr.batch.opening import open_manifest, read_manifest
+from vsr.batch.policy import Policy
 from vsr.batch.processes import Processes
 from vsr.batch.ray_tasks import RayTasks, Wants
-from vsr.batch.running import Event, Policy, run_batch
+from vsr.batch.running import Event, run_batch
 from vsr.batch.settings import plan, stored_settings
 from vsr.config import EngineConfig, UpscaleConfig
 from vsr.errors import ConfigError, DecodeError, OpenError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,9 @@ from tests.batch.conftest import failure_of
 from vsr.batch import running
 from vsr.batch.executor import Failure, Said
 from vsr.batch.opening import open_manifest
-from vsr.batch.running import Event, Policy, run_batch
+from vsr.batch.policy import Policy, read_quiet_hours
+from vsr.batch.rules import Rule
+from vsr.batch.running import Event, run_batch
 from vsr.batch.settings import Settings
 from vsr.batch.walk import Filters
 from vsr.config import UpscaleConfig
@@ -111,7 +114,8 @@ class Batch:
     def __init__(self, folder: Path) -> None:
         self.out = folder / "out"
         self.events: list[Event] = []
-        self._settings = Settings(source=folder / "src", config=UpscaleConfig(), filters=Filters())
+        self._source = folder / "src"
+        self.rules: tuple[Rule, ...] = ()
         self.manifest = open_manifest(self.out)
         (folder / "src").mkdir()
         for name in ("a", "b", "c"):
@@ -128,10 +132,13 @@ class Batch:
     ) -> str:
         """Run, and say the states of all clips."""
         Script.outcomes = outcomes
+        settings = Settings(
+            source=self._source, config=UpscaleConfig(), filters=Filters(), rules=self.rules
+        )
         policy = Policy(**{"min_free_bytes": 0, **wishes})
         run_batch(
             self.manifest,
-            self._settings,
+            settings,
             policy,
             Script(workers),
             on_event=self.events.append,
@@ -251,3 +258,33 @@ def test_no_link_leads_out_of_the_results(batch: Batch, tmp_path: Path) -> None:
     assert batch.run({}) == "a:done b:done c:done d:quarantined"
     assert "leads out" in str(batch.manifest.clips()[3].error)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_urgent_clips_come_first(batch: Batch) -> None:
+    priorities = (Rule(path="c", priority=2), Rule(path="a", priority=-1))
+    batch.run({}, priorities=priorities)
+    assert [name for name, _ in Script.last.calls] == ["c", "b", "a"]
+
+
+def test_each_clip_gets_what_the_rules_say(batch: Batch) -> None:
+    batch.rules = (Rule(path="b", settings={"crf": 9}),)
+    batch.run({})
+    crfs = [json.loads((batch.out / f"{c}.mkv.json").read_text())["settings"]["crf"] for c in "abc"]
+    assert crfs == [None, 9, None]
+
+
+def test_nothing_is_begun_in_quiet_hours(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter([7, 9, 10, 17, 18, 18, 18])
+    waited: list[float] = []
+
+    class Clock:
+        @staticmethod
+        def now() -> datetime:
+            return datetime(2026, 1, 1, next(hours))
+
+    monkeypatch.setattr(running, "datetime", Clock)
+    monkeypatch.setattr(running, "sleep", waited.append)
+    quiet = read_quiet_hours("08:00-18:00")
+    # The first is begun at seven and finished at nine; then two looks at the clock until six.
+    assert batch.run({"a": [("upscale", 1, 4), None]}, quiet=quiet) == "a:done b:done c:done"
+    assert len(waited) == 2

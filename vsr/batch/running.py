@@ -11,13 +11,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from time import sleep
 from typing import Literal
 
 from vsr.batch.executor import Executor, Failure, Said
 from vsr.batch.fixity import refuse_lists, refuse_sidecar, write_lists, write_sidecar
 from vsr.batch.manifest import Clip, Manifest
+from vsr.batch.policy import Policy
+from vsr.batch.rules import traits_of
 from vsr.batch.settings import Settings
 from vsr.batch.work import look_at, make
 from vsr.errors import DeviceError, JobCancelledError, ModelError, OpenError, OutputError, VsrError
@@ -33,17 +37,7 @@ _NOTE_EVERY_S = 2.0
 _NUM_LOOKED_FOR = 10
 """Clips of which one has to be there, or else the whole tree is taken to be elsewhere."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How a batch is run; none of it changes a byte."""
-
-    retries: int = 2
-    """How often a clip is tried again after what may pass: a crash, a device, a disk."""
-    min_free_bytes: int = 1 << 30
-    """With less room on the disk of the results, no clip is begun."""
-    overwrite: bool = False
-    """Replace what others have put at a result's name."""
+_QUIET_STEP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +105,23 @@ class _Run:
         self._settings = settings
         self._policy = policy
         self._tell = tell
-        self._config = settings.config.model_copy(update={"overwrite": policy.overwrite})
-        self._asked = settings.config.model_dump(mode="json")
-        self._todo = deque(clip.id for clip in manifest.clips("waiting", "failed"))
+        wishes = {"overwrite": policy.overwrite}
+        self._asked = replace(settings.asked, config=settings.config.model_copy(update=wishes))
+        self._todo = deque(self._in_order())
         self._running: dict[int, Clip] = {}
         self._frames: dict[int, int] = {}
         self._noted_s = 0.0
+        self._was_quiet = False
         self._full: OutputError | None = None
         """Why nothing is begun any more."""
+
+    def _in_order(self) -> list[int]:
+        """Ids of what is to be done: by priority, then by path."""
+        rules = (*self._settings.rules, *self._policy.priorities)
+        asked = replace(self._asked, rules=rules)
+        clips = self._manifest.clips("waiting", "failed")
+        clips.sort(key=lambda clip: -asked.priority_of(traits_of(clip)))
+        return [clip.id for clip in clips]
 
     def work(self, executor: Executor, should_stop: Callable[[], bool]) -> None:
         """All that is to be done."""
@@ -126,16 +129,29 @@ class _Run:
         while True:
             if should_stop():
                 raise JobCancelledError("stopped")
-            while self._todo and executor.num_free and self._has_room():
+            is_quiet = self._todo and self._is_quiet()
+            while self._todo and executor.num_free and not is_quiet and self._has_room():
                 self._begin(executor, self._todo.popleft())
             if not executor.num_busy:
-                break
+                if not is_quiet:
+                    break
+                sleep(_QUIET_STEP_S)
+                continue
             said = executor.wait()
             if said is not None:
                 self._hear(said)
             self._note_progress()
         if self._full is not None:
             raise self._full
+
+    def _is_quiet(self) -> bool:
+        """Whether no clip may be begun now; said once each time it begins."""
+        quiet = self._policy.quiet
+        was_quiet = self._was_quiet
+        self._was_quiet = quiet is not None and quiet.hold(datetime.now().time())
+        if quiet is not None and self._was_quiet and not was_quiet:
+            logger.warning("no clip is begun before %s", quiet.end.strftime("%H:%M"))
+        return self._was_quiet
 
     def _refuse_unfit(self, executor: Executor) -> None:
         """Raise what every clip would meet on this machine, rather than quarantine them all."""
@@ -148,7 +164,7 @@ class _Run:
                 hint="see whether that disk is mounted, or plan again",
             )
         source, output = self._places(first[0])
-        outcome = executor.ask(look_at, source, output, self._config)
+        outcome = executor.ask(look_at, source, output, self._asked, first[0].path)
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error
 
@@ -190,13 +206,14 @@ class _Run:
         try:
             self._make_folder(output.parent)
             refuse_sidecar(self._manifest, clip)
+            config = self._asked.config_for(traits_of(clip))
         except VsrError as error:
             self._give_up(clip, str(error), error.exit_code)
             return
         self._manifest.move(clip_id, "running", attempts=clip.attempts)
         self._running[clip_id] = self._manifest.clip(clip_id)
         self._tell(Event(kind="started", clip=self._running[clip_id], frames=clip.frames))
-        executor.begin(clip_id, make, source, output, self._config, clip.fresh)
+        executor.begin(clip_id, make, source, output, config, clip.fresh)
 
     def _make_folder(self, folder: Path) -> None:
         """The place of a result, unless a link there leads out of the folder of results."""
@@ -234,7 +251,8 @@ class _Run:
 
     def _finish(self, clip: Clip, result: UpscaleResult) -> None:
         try:
-            write_sidecar(self._manifest, clip, result, self._asked)
+            config = self._settings.asked.config_for(traits_of(clip))
+            write_sidecar(self._manifest, clip, result, config.model_dump(mode="json"))
         except OutputError as error:
             self._try_again(clip, str(error), error.exit_code)
             return

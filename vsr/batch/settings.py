@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vsr.batch.manifest import Manifest
+from vsr.batch.rules import Asked, Rule
 from vsr.batch.scan import OnLooked, ScanReport, scan
 from vsr.batch.walk import Filters, refuse_folders
 from vsr.config import WEIGHT_SUFFIXES, UpscaleConfig
@@ -33,6 +34,12 @@ class Settings:
     """Folder of the tree, absolute."""
     config: UpscaleConfig
     filters: Filters
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def asked(self) -> Asked:
+        """Of which clip what is asked."""
+        return Asked(config=self.config, rules=self.rules)
 
 
 def stored_settings(manifest: Manifest) -> Settings | None:
@@ -48,6 +55,7 @@ def stored_settings(manifest: Manifest) -> Settings | None:
         source=Path(data["source"]),
         config=from_json(UpscaleConfig, json.dumps(data["config"])),
         filters=Filters(**filters),
+        rules=tuple(Rule(**rule) for rule in data.get("rules", ())),
     )
 
 
@@ -57,7 +65,11 @@ def is_planned(manifest: Manifest) -> bool:
 
 
 def refuse_other_wishes(
-    manifest: Manifest, source: Path, config: UpscaleConfig | None, filters: Filters | None
+    manifest: Manifest,
+    source: Path,
+    config: UpscaleConfig | None,
+    filters: Filters | None,
+    rules: tuple[Rule, ...] | None = None,
 ) -> Settings:
     """What was planned, for a run that may only do that.
 
@@ -66,6 +78,7 @@ def refuse_other_wishes(
         source: folder of the tree, as it is called now.
         config: None when nothing was asked for.
         filters: as above.
+        rules: as above.
 
     Raises:
         ConfigError: something else is asked for now; naming what.
@@ -75,6 +88,8 @@ def refuse_other_wishes(
     found = [] if config is None else _changes(settings.config, config)
     if filters is not None and filters != settings.filters:
         found.append("which files are clips")
+    if rules is not None and rules != settings.rules:
+        found.append("rules")
     if source.resolve() != settings.source.resolve():
         found.append(f"source: {settings.source} -> {source}")
     if found:
@@ -90,6 +105,7 @@ def plan(
     source: Path,
     config: UpscaleConfig | None,
     filters: Filters | None,
+    rules: tuple[Rule, ...] | None = None,
     *,
     restart: bool = False,
     on_looked: OnLooked | None = None,
@@ -102,6 +118,7 @@ def plan(
         source: folder of the tree.
         config: what is asked for; None: as before, or the defaults.
         filters: which files are clips; None: as before, or by the suffix.
+        rules: what some clips get; None: as before, or none.
         restart: make everything anew where something else is asked for.
         on_looked: as for `scan`.
         should_stop: as for `scan`.
@@ -116,8 +133,11 @@ def plan(
         source=source.absolute(),
         config=_with_absolute_model(config or (before.config if before else UpscaleConfig())),
         filters=filters or (before.filters if before else Filters()),
+        rules=(before.rules if before else ()) if rules is None else rules,
     )
     changes = [] if before is None else _changes(before.config, settings.config)
+    if before is not None and _effects(before.rules) != _effects(settings.rules):
+        changes.append("rules")
     if changes and not restart and _is_begun(manifest):
         raise ConfigError(
             f"the batch in {manifest.out} was begun otherwise: {'; '.join(changes)}",
@@ -128,7 +148,7 @@ def plan(
     return scan(
         manifest,
         settings.source,
-        settings.config,
+        settings.asked,
         settings.filters,
         anew=bool(changes) or restart,
         on_looked=on_looked,
@@ -142,8 +162,14 @@ def store(manifest: Manifest, settings: Settings) -> None:
         "source": os.fspath(settings.source),
         "config": json.loads(to_json(settings.config, exclude_unset=True)),
         "filters": asdict(settings.filters),
+        "rules": [rule.model_dump(mode="json", exclude_unset=True) for rule in settings.rules],
     }
     manifest.set_note("settings", json.dumps(document))
+
+
+def _effects(rules: tuple[Rule, ...]) -> list[Rule]:
+    """Rules without what changes no result."""
+    return [rule.model_copy(update={"priority": None}) for rule in rules if rule.settings]
 
 
 def _is_begun(manifest: Manifest) -> bool:

@@ -41,12 +41,12 @@ class Filters:
     def is_included(self, path: str) -> bool:
         """Whether a file is looked for, by its name."""
         if self.include:
-            return _matches(path, self.include)
+            return matches(path, self.include)
         return PurePosixPath(path).suffix.lower() in SUFFIXES
 
     def is_excluded(self, path: str) -> bool:
         """Whether a file or folder is left out by its name."""
-        return _matches(path, self.exclude)
+        return matches(path, self.exclude)
 
     def has_size(self, size_bytes: int) -> bool:
         """Whether a file is neither too small nor too large."""
@@ -171,6 +171,7 @@ def _is_hidden(path: str) -> bool:
     return PurePosixPath(path).name.startswith(".")
 
 
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+def matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path from the tree's root fits one of the patterns, as `Filters` has them."""
     name = PurePosixPath(path).name
     return any(fnmatchcase(path if "/" in p else name, p) for p in patterns)

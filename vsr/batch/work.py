@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsr.batch.rules import Asked, Traits
 from vsr.config import UpscaleConfig
 from vsr.errors import OtherDeviceError
+from vsr.frame import Transfer
 from vsr.pipeline.container import probe_film, settle
 from vsr.pipeline.estimate import count_frames, estimate
 from vsr.pipeline.output import sha256_of
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_HDR = (Transfer.PQ, Transfer.HLG)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -34,25 +38,44 @@ class Facts:
     """As its container says, or as its length and rate tell."""
     duration_s: float | None
     codec: str
+    is_interlaced: bool
+    is_hdr: bool
     container: str
     """Of the result."""
 
 
-def look_at(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Facts:
+def look_at(job: Job, source: Path, output: Path, asked: Asked, path: str) -> Facts:
     """Probe a clip, and decide of its run what can be decided without reading it.
+
+    Args:
+        job: of the worker.
+        source: the clip.
+        output: name of the result.
+        asked: of all clips.
+        path: of the clip in its tree, for the rules.
 
     Raises:
         VsrError: as `upscale` before it starts.
     """
-    info = probe_film(source, config)
+    info = probe_film(source, asked.config)
+    video = info.video
+    traits = Traits(
+        path=path,
+        height=video.height,
+        is_interlaced=video.is_interlaced,
+        is_hdr=video.color.transfer in _HDR,
+    )
+    config = asked.config_for(traits)
     settled = settle(output, config, info)
     outline(info, settled.output, config)
     return Facts(
-        width=info.video.width,
-        height=info.video.height,
+        width=video.width,
+        height=video.height,
         frames=count_frames(info),
         duration_s=info.duration_s,
-        codec=info.video.codec,
+        codec=video.codec,
+        is_interlaced=traits.is_interlaced,
+        is_hdr=traits.is_hdr,
         container=settled.container,
     )
 

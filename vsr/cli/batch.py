@@ -7,11 +7,17 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vsr.cli.batch_executor import EXECUTOR_FLAGS, executor_options, make_executor, refuse_stray
+from vsr.cli.batch_executor import (
+    EXECUTOR_FLAGS,
+    executor_options,
+    make_executor,
+    refuse_stray,
+    several_gpus,
+)
 from vsr.cli.batch_report import report_command
 from vsr.cli.choices import film_options, resolve, result_options
 from vsr.cli.console import print_json, print_line, progress_counter
@@ -21,6 +27,8 @@ from vsr.errors import ConfigError
 if TYPE_CHECKING:
     from vsr.batch.forecast import Forecast
     from vsr.batch.manifest import Manifest
+    from vsr.batch.policy import Policy
+    from vsr.batch.rules import Rule
     from vsr.batch.scan import ScanReport
     from vsr.batch.settings import Settings
     from vsr.batch.walk import Filters
@@ -60,6 +68,12 @@ def _tree_options(function: AnyFunction) -> AnyFunction:
             "--min-size", type=_bytes, metavar="N", help="Leave out smaller files, such as 20MB."
         ),
         click.option("--max-size", type=_bytes, metavar="N", help="Leave out larger files."),
+        click.option(
+            "--rules",
+            metavar="FILE.toml",
+            type=click.Path(readable=False, path_type=Path),
+            help="What some clips get, by folder, height, interlacing or HDR.",
+        ),
         film_options,
         result_options,
         click.option("--restart", is_flag=True, help="Make all clips anew."),
@@ -95,9 +109,10 @@ def plan_command(
     from vsr.cli.batch_tell import tell_plan
 
     restart = flags.pop("restart")
-    config, filters = _wishes(flags)
+    several_gpus(flags)
+    wishes = _wishes(flags)
     with _opened(source, out, dry_run=dry_run) as manifest:
-        report = _plan(manifest, source, config, filters, restart=restart)
+        report = _plan(manifest, source, wishes, restart=restart)
         guess = None if no_estimate else _guess(manifest)
         tell_plan(manifest, report, guess, as_json=as_json)
 
@@ -114,6 +129,14 @@ def plan_command(
     default="1G",
     help="Room to leave on the disk of OUT.",
 )
+@click.option(
+    "--priority",
+    "priorities",
+    metavar="GLOB=N",
+    multiple=True,
+    help="Make these first; the greater N, the earlier.",
+)
+@click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Begin no clip at this time of day.")
 @click.option("--overwrite", is_flag=True, help="Replace files of others at a result's name.")
 @click.option(
     "--metrics",
@@ -139,13 +162,14 @@ def run_command(
         raise ConfigError("events and one document cannot both go to stdout", hint="choose one")
     from vsr.cli.batch_tell import tell_status
 
-    policy = {name: flags.pop(name) for name in ("retries", "min_free", "overwrite")}
+    policy = _policy(flags)
     crew = {name: flags.pop(name) for name in ("workers", *EXECUTOR_FLAGS)}
+    crew["gpu_numbers"] = several_gpus(flags)
     refuse_stray(crew)
     restart = flags.pop("restart")
-    config, filters = _wishes(flags)
+    wishes = _wishes(flags)
     with _opened(source, out, dry_run=dry_run) as manifest:
-        settings = _settled(manifest, source, config, filters, restart=restart)
+        settings = _settled(manifest, source, wishes, restart=restart)
         if not dry_run:
             _run(manifest, settings, policy, crew, metrics, events=events)
         return tell_status(manifest, as_json=as_json, is_quiet=events)
@@ -251,10 +275,33 @@ def _reopened(out: Path) -> Manifest:
     return open_manifest(out)
 
 
-def _wishes(flags: dict[str, Any]) -> tuple[UpscaleConfig | None, Filters | None]:
+class _Wishes(NamedTuple):
     """What is asked for on the command line; None for each that says nothing."""
+
+    config: UpscaleConfig | None
+    filters: Filters | None
+    rules: tuple[Rule, ...] | None
+
+
+def _policy(flags: dict[str, Any]) -> Policy:
+    """How the run is done, taken out of the flags."""
+    from vsr.batch.policy import Policy, read_quiet_hours
+    from vsr.batch.rules import read_priorities
+
+    quiet = flags.pop("quiet_hours")
+    return Policy(
+        retries=flags.pop("retries"),
+        min_free_bytes=flags.pop("min_free"),
+        overwrite=flags.pop("overwrite"),
+        priorities=read_priorities(flags.pop("priorities")),
+        quiet=None if quiet is None else read_quiet_hours(quiet),
+    )
+
+
+def _wishes(flags: dict[str, Any]) -> _Wishes:
     from click.core import ParameterSource
 
+    from vsr.batch.rules import read_rules
     from vsr.batch.walk import Filters
 
     def is_given(names: list[str]) -> bool:
@@ -263,16 +310,17 @@ def _wishes(flags: dict[str, Any]) -> tuple[UpscaleConfig | None, Filters | None
 
     include, exclude, min_size, max_size = (flags.pop(name) for name in _FILTERS)
     filters = Filters(include=include, exclude=exclude, min_bytes=min_size, max_bytes=max_size)
+    file = flags.pop("rules")
+    rules = None if file is None else read_rules(file)
     is_asked = is_given(list(flags))
     config = resolve(flags.pop("preset"), flags.pop("sets"), flags) if is_asked else None
-    return config, filters if is_given(list(_FILTERS)) else None
+    return _Wishes(config, filters if is_given(list(_FILTERS)) else None, rules)
 
 
 def _settled(
     manifest: Manifest,
     source: Path,
-    config: UpscaleConfig | None,
-    filters: Filters | None,
+    wishes: _Wishes,
     *,
     restart: bool,
 ) -> Settings:
@@ -280,8 +328,8 @@ def _settled(
     from vsr.batch.settings import is_planned, refuse_other_wishes, stored_settings
 
     if is_planned(manifest) and not restart:
-        return refuse_other_wishes(manifest, source, config, filters)
-    _plan(manifest, source, config, filters, restart=restart)
+        return refuse_other_wishes(manifest, source, *wishes)
+    _plan(manifest, source, wishes, restart=restart)
     settings = stored_settings(manifest)
     assert settings is not None, "a planned batch has settings"
     return settings
@@ -290,8 +338,7 @@ def _settled(
 def _plan(
     manifest: Manifest,
     source: Path,
-    config: UpscaleConfig | None,
-    filters: Filters | None,
+    wishes: _Wishes,
     *,
     restart: bool,
 ) -> ScanReport:
@@ -301,8 +348,7 @@ def _plan(
         return plan(
             manifest,
             source,
-            config,
-            filters,
+            *wishes,
             restart=restart,
             on_looked=None if draw is None else lambda done, _total: draw(done),
             should_stop=STOPPER.is_asked,
@@ -321,21 +367,16 @@ def _guess(manifest: Manifest) -> Forecast:
 def _run(
     manifest: Manifest,
     settings: Settings,
-    policy: dict[str, Any],
+    policy: Policy,
     crew: dict[str, Any],
     metrics: Path | None,
     *,
     events: bool,
 ) -> None:
-    from vsr.batch.running import Policy, run_batch
+    from vsr.batch.running import run_batch
     from vsr.cli.batch_metrics import keep_metrics
     from vsr.cli.batch_progress import show_progress
 
-    wishes = Policy(
-        retries=policy["retries"],
-        min_free_bytes=policy["min_free"],
-        overwrite=policy["overwrite"],
-    )
     executor = make_executor(crew, settings, manifest.out)
     with (
         show_progress(manifest, crew["workers"] or 1, events=events) as show,
@@ -344,7 +385,7 @@ def _run(
         run_batch(
             manifest,
             settings,
-            wishes,
+            policy,
             executor,
             on_event=on_event,
             should_stop=STOPPER.is_asked,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,12 +46,29 @@ def executor_options(function: AnyFunction) -> AnyFunction:
     return function
 
 
+def several_gpus(flags: dict[str, Any]) -> tuple[int, ...]:
+    """Take `cuda:0,1` out of the flags, which then say `cuda`: the numbers, or none."""
+    found = re.fullmatch(r"cuda:(\d+(?:,\d+)+)", flags["device"] or "")
+    if found is None:
+        return ()
+    flags["device"] = "cuda"
+    return tuple(int(number) for number in found[1].split(","))
+
+
 def refuse_stray(crew: dict[str, Any]) -> None:
     """Raise when something is asked of Ray that does not run.
 
     Raises:
         ConfigError: naming the flag.
     """
+    if crew["gpu_numbers"]:
+        if crew["executor"] == "ray":
+            raise ConfigError("Ray chooses among GPUs itself", hint="use --device cuda")
+        if crew["workers"] not in (None, len(crew["gpu_numbers"])):
+            raise ConfigError(
+                f"{crew['workers']} workers were asked for with {len(crew['gpu_numbers'])} devices",
+                hint="leave --workers out: there is one for each device named",
+            )
     stray = [name for name in _OF_RAY if crew[name] is not None]
     if stray and crew["executor"] != "ray":
         raise ConfigError(f"--{stray[0]} is for a Ray cluster", hint="add --executor ray")
@@ -61,7 +79,8 @@ def make_executor(crew: dict[str, Any], settings: Settings, out: Path) -> Execut
     if crew["executor"] == "local":
         from vsr.batch.processes import Processes
 
-        return Processes(crew["workers"] or 1)
+        gpus = crew["gpu_numbers"]
+        return Processes(len(gpus) or crew["workers"] or 1, gpus)
     from vsr.batch.ray_tasks import RayTasks, Wants
 
     wants = Wants(
