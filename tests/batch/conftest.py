@@ -33,7 +33,7 @@ class Job:
 class ProcessesHere:
     """`Processes` without any: each thing is done at once, and heard of later."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, _gpus: object = ()) -> None:
         self.count = count
         self._said: deque[Said] = deque()
         self.num_busy = 0
