@@ -110,6 +110,12 @@ class LossRefusedError(OutputError):
     """`--strict` was given and the container asked for would lose something of the source."""
 
 
+class StorageError(VsrError, OSError):
+    """An object store cannot be reached, or gave back something else than it was given."""
+
+    exit_code = 6
+
+
 class CheckFailedError(VsrError, RuntimeError):
     """The result is not the same film as the source; it stands under a `.rejected` name."""
 

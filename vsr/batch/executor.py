@@ -15,6 +15,7 @@ from vsr.errors import (
     LossRefusedError,
     OutputError,
     OutputExistsError,
+    StorageError,
     VsrError,
 )
 
@@ -128,7 +129,7 @@ def told(kind: str, values: list[Any]) -> Failure:
 def _may_pass(error: VsrError) -> bool:
     if isinstance(error, OutputExistsError | EncodeError | LossRefusedError):
         return False
-    return isinstance(error, DeviceError | OutputError)
+    return isinstance(error, DeviceError | OutputError | StorageError)
 
 
 def one_line(text: str) -> str:

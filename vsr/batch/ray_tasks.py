@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from vsr.batch.executor import Failure, Said, lost, told
 from vsr.batch.opening import folder_of
+from vsr.batch.storage import Source
 from vsr.errors import ConfigError, DeviceError, OpenError, OutputHeldError
 from vsr.pipeline.output import writing
 from vsr.pipeline.request import installed_versions
@@ -68,8 +69,8 @@ class Seat:
     """A `ray.util.queue.Queue` of (key, progress)."""
     token: Path
     """A file that only who sees the same folder as the driver can see."""
-    source: Path
-    """Folder of the tree."""
+    source: Source
+    """Where the tree is."""
     versions: dict[str, str]
     """Of the programs that the driver runs."""
 
@@ -109,10 +110,10 @@ def work(seat: Seat, key: int, function: Callable[..., Any], arguments: Any) -> 
 
 def _unfit(seat: Seat) -> str | None:
     """Why no clip can be made here like on the other nodes; None when all is well."""
-    for path in (seat.token, seat.source):
-        if not path.exists():
-            folder = seat.source if path is seat.source else path.parent.parent
-            return f"does not see {folder}"
+    if not seat.token.exists():
+        return f"does not see {seat.token.parent.parent}"
+    if isinstance(seat.source, Path) and not seat.source.exists():
+        return f"does not see {seat.source}"
     here = installed_versions()
     others = [f"{k} {v} -> {here.get(k)}" for k, v in seat.versions.items() if here.get(k) != v]
     return f"runs other versions: {'; '.join(others)}" if others else None
@@ -135,11 +136,11 @@ class RayTasks:
 
     Args:
         wants: how it is used.
-        source: folder of the tree.
+        source: where the tree is.
         out: folder of the results.
     """
 
-    def __init__(self, wants: Wants, source: Path, out: Path) -> None:
+    def __init__(self, wants: Wants, source: Source, out: Path) -> None:
         self._wants = wants
         self._source = source.absolute()
         self._token = folder_of(out.absolute()) / f"seen-{uuid.uuid4().hex}"

@@ -18,13 +18,30 @@ from time import sleep
 from typing import Literal
 
 from vsr.batch.executor import Executor, Failure, Said
-from vsr.batch.fixity import refuse_lists, refuse_sidecar, write_lists, write_sidecar
+from vsr.batch.fixity import (
+    RESULTS_NAME,
+    SOURCES_NAME,
+    refuse_lists,
+    refuse_sidecar,
+    write_lists,
+    write_sidecar,
+)
 from vsr.batch.manifest import Clip, Manifest
+from vsr.batch.naming import sidecar_name
 from vsr.batch.policy import Policy
 from vsr.batch.rules import traits_of
 from vsr.batch.settings import Settings
+from vsr.batch.storage import Remote, send
 from vsr.batch.work import look_at, make
-from vsr.errors import DeviceError, JobCancelledError, ModelError, OpenError, OutputError, VsrError
+from vsr.errors import (
+    DeviceError,
+    JobCancelledError,
+    ModelError,
+    OpenError,
+    OutputError,
+    StorageError,
+    VsrError,
+)
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.output import writing
 from vsr.pipeline.result import UpscaleResult
@@ -168,10 +185,16 @@ class _Run:
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error
 
-    def _places(self, clip: Clip) -> tuple[Path, Path]:
+    def _places(self, clip: Clip) -> tuple[Path | Remote, Path]:
         """Where a clip is, and where its result belongs."""
         assert clip.output is not None, "what has no name does not wait"
         return self._settings.source / clip.path, self._manifest.out.absolute() / clip.output
+
+    def _target(self, name: str | None) -> Remote | None:
+        """Where a file beside the manifest is sent; None where it stays."""
+        if self._settings.target is None or name is None:
+            return None
+        return self._settings.target / name
 
     def how_far(self) -> str:
         """For who stopped the run."""
@@ -185,6 +208,13 @@ class _Run:
         for clip_id in self._running:
             self._manifest.move(clip_id, "waiting", "the run was stopped before it was done")
         write_lists(self._manifest)
+        try:
+            for name in (RESULTS_NAME, SOURCES_NAME):
+                if (self._manifest.out / name).is_file():
+                    self._send(name)
+        except StorageError as error:
+            # The next run sends them; whatever ended this one is not to be hidden.
+            logger.warning("the lists of digests were not sent: %s", error)
 
     def _has_room(self) -> bool:
         """Whether another clip may be begun; once there is no room, no longer asked."""
@@ -213,7 +243,8 @@ class _Run:
         self._manifest.move(clip_id, "running", attempts=clip.attempts)
         self._running[clip_id] = self._manifest.clip(clip_id)
         self._tell(Event(kind="started", clip=self._running[clip_id], frames=clip.frames))
-        executor.begin(clip_id, make, source, output, config, clip.fresh)
+        target = self._target(clip.output)
+        executor.begin(clip_id, make, source, output, target, config, clip.fresh)
 
     def _make_folder(self, folder: Path) -> None:
         """The place of a result, unless a link there leads out of the folder of results."""
@@ -253,7 +284,8 @@ class _Run:
         try:
             config = self._settings.asked.config_for(traits_of(clip))
             write_sidecar(self._manifest, clip, result, config.model_dump(mode="json"))
-        except OutputError as error:
+            self._send(sidecar_name(clip.output or ""))
+        except (OutputError, StorageError) as error:
             self._try_again(clip, str(error), error.exit_code)
             return
         digests = result.digests
@@ -272,6 +304,9 @@ class _Run:
             result_sha256=digests.get("result"),
             weights_sha256=digests.get("weights"),
         )
+        if self._settings.target is not None and clip.output is not None:
+            # Sent and read back by now.
+            self._places(clip)[1].unlink(missing_ok=True)
         self._tell(
             Event(
                 kind="done",
@@ -281,6 +316,11 @@ class _Run:
                 result=result,
             )
         )
+
+    def _send(self, name: str) -> None:
+        target = self._target(name)
+        if target is not None:
+            send(self._manifest.out / name, target.url)
 
     def _size(self, clip: Clip) -> int | None:
         with suppress(OSError):

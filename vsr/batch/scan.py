@@ -16,7 +16,8 @@ from vsr.batch.manifest import Clip, Manifest, State, now
 from vsr.batch.naming import Names, wished_name
 from vsr.batch.processes import Processes
 from vsr.batch.rules import Asked
-from vsr.batch.walk import Filters, Found, Tree
+from vsr.batch.storage import BucketTree, Source
+from vsr.batch.walk import Filters, Found, Listing, Tree
 from vsr.batch.work import Facts, digest, look_at
 from vsr.errors import DeviceError, JobCancelledError, ModelError
 
@@ -57,7 +58,7 @@ class ScanReport:
 @dataclass(slots=True)
 class _Scan:
     manifest: Manifest
-    source: Path
+    source: Source
     asked: Asked
     rows: dict[str, Clip]
     report: ScanReport = field(default_factory=ScanReport)
@@ -71,7 +72,7 @@ class _Scan:
 
 def scan(
     manifest: Manifest,
-    source: Path,
+    source: Source,
     asked: Asked,
     filters: Filters,
     *,
@@ -83,7 +84,7 @@ def scan(
 
     Args:
         manifest: written to as the scan goes on; a scan that is stopped goes on with the next.
-        source: folder of the tree.
+        source: where the tree is.
         asked: what is asked for; clips that it cannot be done to are quarantined.
         filters: which files are clips.
         anew: look at all clips again and make all of them anew, since something else is asked for.
@@ -99,7 +100,11 @@ def scan(
     asked = replace(asked, config=asked.config.model_copy(update={"device": "cpu"}))
     run = _Scan(manifest, source, asked, {clip.path: clip for clip in manifest.clips()})
     run.anew = anew
-    tree = Tree(source, filters, manifest.out)
+    tree: Listing = (
+        Tree(source, filters, manifest.out)
+        if isinstance(source, Path)
+        else BucketTree(source, filters)
+    )
     seen: set[str] = set()
     with manifest.together():
         for found in tree.walk():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from vsr.batch.manifest import Manifest
 from vsr.batch.rules import Asked, Rule
 from vsr.batch.scan import OnLooked, ScanReport, scan
+from vsr.batch.storage import Bucket, Source, place
 from vsr.batch.walk import Filters, refuse_folders
 from vsr.config import WEIGHT_SUFFIXES, UpscaleConfig
 from vsr.errors import ConfigError
@@ -30,11 +30,13 @@ _NO_MATTER: dict[str, Any] = {
 class Settings:
     """What is asked of all clips."""
 
-    source: Path
-    """Folder of the tree, absolute."""
+    source: Source
+    """Where the tree is, absolute."""
     config: UpscaleConfig
     filters: Filters
     rules: tuple[Rule, ...] = ()
+    target: Bucket | None = None
+    """Where results go in the end; None: they stay beside the manifest."""
 
     @property
     def asked(self) -> Asked:
@@ -49,13 +51,15 @@ def stored_settings(manifest: Manifest) -> Settings | None:
         return None
     data = json.loads(text)
     filters = data["filters"]
+    target = data.get("target")
     for name in ("include", "exclude"):
         filters[name] = tuple(filters[name])
     return Settings(
-        source=Path(data["source"]),
+        source=place(data["source"], manifest.out),
         config=from_json(UpscaleConfig, json.dumps(data["config"])),
         filters=Filters(**filters),
         rules=tuple(Rule(**rule) for rule in data.get("rules", ())),
+        target=None if target is None else Bucket.at(target, manifest.out, is_written=True),
     )
 
 
@@ -66,7 +70,7 @@ def is_planned(manifest: Manifest) -> bool:
 
 def refuse_other_wishes(
     manifest: Manifest,
-    source: Path,
+    source: Source,
     config: UpscaleConfig | None,
     filters: Filters | None,
     rules: tuple[Rule, ...] | None = None,
@@ -102,11 +106,12 @@ def refuse_other_wishes(
 
 def plan(
     manifest: Manifest,
-    source: Path,
+    source: Source,
     config: UpscaleConfig | None,
     filters: Filters | None,
     rules: tuple[Rule, ...] | None = None,
     *,
+    target: Bucket | None = None,
     restart: bool = False,
     on_looked: OnLooked | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -119,6 +124,7 @@ def plan(
         config: what is asked for; None: as before, or the defaults.
         filters: which files are clips; None: as before, or by the suffix.
         rules: what some clips get; None: as before, or none.
+        target: where results are sent; None: as before, or nowhere.
         restart: make everything anew where something else is asked for.
         on_looked: as for `scan`.
         should_stop: as for `scan`.
@@ -127,13 +133,15 @@ def plan(
         ConfigError: something else is asked for than what was begun.
         VsrError: as `scan`.
     """
-    refuse_folders(source, manifest.out)
+    if isinstance(source, Path):
+        refuse_folders(source, manifest.out)
     before = stored_settings(manifest)
     settings = Settings(
         source=source.absolute(),
         config=_with_absolute_model(config or (before.config if before else UpscaleConfig())),
         filters=filters or (before.filters if before else Filters()),
         rules=(before.rules if before else ()) if rules is None else rules,
+        target=target or (before.target if before else None),
     )
     changes = [] if before is None else _changes(before.config, settings.config)
     if before is not None and _effects(before.rules) != _effects(settings.rules):
@@ -159,7 +167,8 @@ def plan(
 def store(manifest: Manifest, settings: Settings) -> None:
     """Note what is asked."""
     document = {
-        "source": os.fspath(settings.source),
+        "source": str(settings.source),
+        "target": None if settings.target is None else str(settings.target),
         "config": json.loads(to_json(settings.config, exclude_unset=True)),
         "filters": asdict(settings.filters),
         "rules": [rule.model_dump(mode="json", exclude_unset=True) for rule in settings.rules],

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from vsr.batch.manifest import Clip, Manifest
 from vsr.batch.naming import page_name, sidecar_name
 from vsr.batch.status import status
+from vsr.batch.storage import Source
 
 _BAD = ("quarantined", "failed", "vanished")
 _UNDONE = ("running", "waiting")
@@ -68,12 +69,12 @@ class Summary:
     """Worst first."""
 
 
-def summarize(manifest: Manifest, source: Path, folder: Path) -> Summary:
+def summarize(manifest: Manifest, source: Source, folder: Path) -> Summary:
     """Gather what is known of all clips.
 
     Args:
         manifest: of the batch.
-        source: folder of the tree.
+        source: where the tree is.
         folder: where the page will lie, for its links.
     """
     document = status(manifest)
@@ -81,7 +82,7 @@ def summarize(manifest: Manifest, source: Path, folder: Path) -> Summary:
     states = {row["clip"]: row["state"] for row in document.pop("clips")}
     lines = [_line(clip, states[clip.path], manifest.out, folder) for clip in manifest.clips()]
     return Summary(
-        source=os.fspath(source),
+        source=str(source),
         out=os.fspath(manifest.out.absolute()),
         status=document,
         lines=tuple(sorted(lines, key=_badness)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from vsr.errors import ConfigError, OpenError
 
@@ -65,6 +66,20 @@ class Found:
     mtime_ns: int = 0
     problem: str | None = None
     """Why it can be no clip, one sentence."""
+
+
+class Listing(Protocol):
+    """Files that were found, wherever they are."""
+
+    unread: list[str]
+    """Folders, relative to the root, that could not be listed."""
+    num_left_out: int
+    """Files that are not wanted, by name or size."""
+    num_linked_folders: int
+    """Links to folders, none of which was followed."""
+
+    def walk(self) -> Iterator[Found]:
+        """All that is wanted."""
 
 
 class Tree:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsr.batch.rules import Asked, Traits
+from vsr.batch.storage import Remote, at_hand, refuse_taken, send
 from vsr.config import UpscaleConfig
 from vsr.errors import OtherDeviceError
 from vsr.frame import Transfer
@@ -44,7 +45,7 @@ class Facts:
     """Of the result."""
 
 
-def look_at(job: Job, source: Path, output: Path, asked: Asked, path: str) -> Facts:
+def look_at(job: Job, source: Path | Remote, output: Path, asked: Asked, path: str) -> Facts:
     """Probe a clip, and decide of its run what can be decided without reading it.
 
     Args:
@@ -57,6 +58,11 @@ def look_at(job: Job, source: Path, output: Path, asked: Asked, path: str) -> Fa
     Raises:
         VsrError: as `upscale` before it starts.
     """
+    with at_hand(source) as film:
+        return _look_at(film, output, asked, path)
+
+
+def _look_at(source: Path, output: Path, asked: Asked, path: str) -> Facts:
     info = probe_film(source, asked.config)
     video = info.video
     traits = Traits(
@@ -88,12 +94,17 @@ class Cost:
     bytes_per_pixel: float
 
 
-def sample(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Cost | None:
+def sample(job: Job, source: Path | Remote, output: Path, config: UpscaleConfig) -> Cost | None:
     """Make a piece of a clip's result and throw it away; None when its length is unknown.
 
     Raises:
         VsrError: the piece could not be made.
     """
+    with at_hand(source) as film:
+        return _sample(film, output, config)
+
+
+def _sample(source: Path, output: Path, config: UpscaleConfig) -> Cost | None:
     info = probe_film(source, config)
     settled = settle(output, config, info)
     guess = estimate(source, settled.output, info, outline(info, settled.output, config))
@@ -105,24 +116,43 @@ def sample(job: Job, source: Path, output: Path, config: UpscaleConfig) -> Cost 
     )
 
 
-def digest(job: Job, source: Path) -> str:
+def digest(job: Job, source: Path | Remote) -> str:
     """SHA-256 of all of a file."""
-    return sha256_of(source)
+    with at_hand(source) as film:
+        return sha256_of(film)
 
 
-def make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int) -> UpscaleResult:
+def make(
+    job: Job,
+    source: Path | Remote,
+    output: Path,
+    target: Remote | None,
+    config: UpscaleConfig,
+    fresh: int,
+) -> UpscaleResult:
     """Make a clip's result, or go on with it; anew where it was begun on another kind of device.
 
     Args:
         job: of the worker.
         source: the clip.
         output: name of the result.
+        target: where the result is sent; None: it stays.
         config: what is asked for.
         fresh: as `Clip.fresh`; of that, only what an earlier run of ours has made is replaced.
 
     Raises:
         VsrError: as `upscale`.
     """
+    if target is not None and not fresh and not config.overwrite and own_record(output) is None:
+        refuse_taken(target.url)
+    with at_hand(source) as film:
+        result = _make(job, film, output, config, fresh)
+    if target is not None:
+        send(output, target.url)
+    return result
+
+
+def _make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int) -> UpscaleResult:
     # Here, because a worker that only looks at clips needs it not.
     from vsr.pipeline.upscale import upscale
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.batch_asked import (
+    AS_JSON,
+    OUT,
+    Wishes,
+    read_bytes,
+    read_places,
+    read_policy,
+    read_wishes,
+    tree_options,
+)
 from vsr.cli.batch_executor import (
     EXECUTOR_FLAGS,
     executor_options,
@@ -19,7 +27,6 @@ from vsr.cli.batch_executor import (
     several_gpus,
 )
 from vsr.cli.batch_report import report_command
-from vsr.cli.choices import film_options, resolve, result_options
 from vsr.cli.console import print_json, print_line, progress_counter
 from vsr.cli.stopping import STOPPER
 from vsr.errors import ConfigError
@@ -28,61 +35,9 @@ if TYPE_CHECKING:
     from vsr.batch.forecast import Forecast
     from vsr.batch.manifest import Manifest
     from vsr.batch.policy import Policy
-    from vsr.batch.rules import Rule
     from vsr.batch.scan import ScanReport
     from vsr.batch.settings import Settings
-    from vsr.batch.walk import Filters
-    from vsr.config import UpscaleConfig
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_FILTERS = ("include", "exclude", "min_size", "max_size")
-
-
-def _bytes(text: str) -> int:
-    """Read an amount of data: `500000`, `20MB`, `1.5G`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no amount of data: expected 500000, 20MB or 1.5G")
-    return round(float(found[1]) * _UNITS[found[2]])
-
-
-_OUT = click.argument("out", metavar="OUT", type=click.Path(readable=False, path_type=Path))
-_SRC = click.argument("source", metavar="SRC", type=click.Path(readable=False, path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-
-
-def _tree_options(function: AnyFunction) -> AnyFunction:
-    """What `plan` and `run` share: the two folders, which files are clips, how they are made."""
-    options = (
-        _SRC,
-        _OUT,
-        click.option(
-            "--include", metavar="GLOB", multiple=True, help="Clips are these.  [default: by name]"
-        ),
-        click.option(
-            "--exclude", metavar="GLOB", multiple=True, help="Leave out these files and folders."
-        ),
-        click.option(
-            "--min-size", type=_bytes, metavar="N", help="Leave out smaller files, such as 20MB."
-        ),
-        click.option("--max-size", type=_bytes, metavar="N", help="Leave out larger files."),
-        click.option(
-            "--rules",
-            metavar="FILE.toml",
-            type=click.Path(readable=False, path_type=Path),
-            help="What some clips get, by folder, height, interlacing or HDR.",
-        ),
-        film_options,
-        result_options,
-        click.option("--restart", is_flag=True, help="Make all clips anew."),
-        click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing."),
-        _JSON,
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    from vsr.batch.storage import Bucket, Source
 
 
 @click.group(
@@ -97,10 +52,10 @@ def command() -> None:
 
 
 @command.command("plan")
-@_tree_options
+@tree_options
 @click.option("--no-estimate", is_flag=True, help="Do not measure how long it will take.")
 def plan_command(
-    source: Path, out: Path, dry_run: bool, as_json: bool, no_estimate: bool, **flags: Any
+    source: Path | str, out: Path, dry_run: bool, as_json: bool, no_estimate: bool, **flags: Any
 ) -> None:
     """Find the videos in SRC, look at each, and note in OUT what is to be made of it.
 
@@ -110,21 +65,22 @@ def plan_command(
 
     restart = flags.pop("restart")
     several_gpus(flags)
-    wishes = _wishes(flags)
-    with _opened(source, out, dry_run=dry_run) as manifest:
-        report = _plan(manifest, source, wishes, restart=restart)
+    wishes = read_wishes(flags)
+    tree, target = read_places(source, out)
+    with _opened(tree, out, dry_run=dry_run) as manifest:
+        report = _plan(manifest, tree, wishes, target, restart=restart)
         guess = None if no_estimate else _guess(manifest)
         tell_plan(manifest, report, guess, as_json=as_json)
 
 
 @command.command("run")
-@_tree_options
+@tree_options
 @click.option("--workers", type=click.IntRange(1, 256), help="Clips made at a time.  [default: 1]")
 @executor_options
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="For crashes and the like.")
 @click.option(
     "--min-free",
-    type=_bytes,
+    type=read_bytes,
     metavar="SIZE",
     default="1G",
     help="Room to leave on the disk of OUT.",
@@ -146,7 +102,7 @@ def plan_command(
 )
 @click.option("--events", is_flag=True, help="Print progress on stdout, one JSON object a line.")
 def run_command(
-    source: Path,
+    source: Path | str,
     out: Path,
     dry_run: bool,
     as_json: bool,
@@ -162,22 +118,23 @@ def run_command(
         raise ConfigError("events and one document cannot both go to stdout", hint="choose one")
     from vsr.cli.batch_tell import tell_status
 
-    policy = _policy(flags)
+    policy = read_policy(flags)
     crew = {name: flags.pop(name) for name in ("workers", *EXECUTOR_FLAGS)}
     crew["gpu_numbers"] = several_gpus(flags)
     refuse_stray(crew)
     restart = flags.pop("restart")
-    wishes = _wishes(flags)
-    with _opened(source, out, dry_run=dry_run) as manifest:
-        settings = _settled(manifest, source, wishes, restart=restart)
+    wishes = read_wishes(flags)
+    tree, target = read_places(source, out)
+    with _opened(tree, out, dry_run=dry_run) as manifest:
+        settings = _settled(manifest, tree, wishes, target, restart=restart)
         if not dry_run:
             _run(manifest, settings, policy, crew, metrics, events=events)
         return tell_status(manifest, as_json=as_json, is_quiet=events)
 
 
 @command.command("status")
-@_OUT
-@_JSON
+@OUT
+@AS_JSON
 def status_command(out: Path, as_json: bool) -> None:
     """Say how far the batch in OUT is; also while it runs."""
     from vsr.batch.opening import read_manifest
@@ -188,7 +145,7 @@ def status_command(out: Path, as_json: bool) -> None:
 
 
 @command.command("retry")
-@_OUT
+@OUT
 @click.argument("clips", metavar="[CLIP]...", nargs=-1)
 def retry_command(out: Path, clips: tuple[str, ...]) -> None:
     """Have quarantined clips tried again by the next run; all if none is named."""
@@ -202,9 +159,9 @@ def retry_command(out: Path, clips: tuple[str, ...]) -> None:
 
 
 @command.command("quarantine")
-@_OUT
+@OUT
 @click.argument("clips", metavar="[CLIP]...", nargs=-1)
-@_JSON
+@AS_JSON
 def quarantine_command(out: Path, clips: tuple[str, ...], as_json: bool) -> None:
     """List the quarantined clips, each with the reason; or put the named ones there."""
     from vsr.batch.marking import quarantine
@@ -225,7 +182,7 @@ def quarantine_command(out: Path, clips: tuple[str, ...], as_json: bool) -> None
 
 
 @command.command("export")
-@_OUT
+@OUT
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
 def export_command(out: Path, kind: str) -> None:
     """Print the manifest: one row for each clip, and in JSON its history."""
@@ -251,14 +208,20 @@ def export_command(out: Path, kind: str) -> None:
     click.echo(text.getvalue().encode("utf-8", "backslashreplace").decode(), nl=False)
 
 
-def _opened(source: Path, out: Path, *, dry_run: bool) -> Manifest:
+def _opened(source: Source, out: Path, *, dry_run: bool) -> Manifest:
     """The manifest to write to; of a dry run a copy that is forgotten."""
     from vsr.batch.opening import copy_manifest, open_manifest
+    from vsr.batch.storage import clear_stage
     from vsr.batch.walk import refuse_folders
 
     # Before anything is made in OUT.
-    refuse_folders(source, out)
-    return copy_manifest(out) if dry_run else open_manifest(out)
+    if isinstance(source, Path):
+        refuse_folders(source, out)
+    if dry_run:
+        return copy_manifest(out)
+    manifest = open_manifest(out)
+    clear_stage(out)
+    return manifest
 
 
 def _reopened(out: Path) -> Manifest:
@@ -275,52 +238,11 @@ def _reopened(out: Path) -> Manifest:
     return open_manifest(out)
 
 
-class _Wishes(NamedTuple):
-    """What is asked for on the command line; None for each that says nothing."""
-
-    config: UpscaleConfig | None
-    filters: Filters | None
-    rules: tuple[Rule, ...] | None
-
-
-def _policy(flags: dict[str, Any]) -> Policy:
-    """How the run is done, taken out of the flags."""
-    from vsr.batch.policy import Policy, read_quiet_hours
-    from vsr.batch.rules import read_priorities
-
-    quiet = flags.pop("quiet_hours")
-    return Policy(
-        retries=flags.pop("retries"),
-        min_free_bytes=flags.pop("min_free"),
-        overwrite=flags.pop("overwrite"),
-        priorities=read_priorities(flags.pop("priorities")),
-        quiet=None if quiet is None else read_quiet_hours(quiet),
-    )
-
-
-def _wishes(flags: dict[str, Any]) -> _Wishes:
-    from click.core import ParameterSource
-
-    from vsr.batch.rules import read_rules
-    from vsr.batch.walk import Filters
-
-    def is_given(names: list[str]) -> bool:
-        sources = map(click.get_current_context().get_parameter_source, names)
-        return ParameterSource.COMMANDLINE in sources
-
-    include, exclude, min_size, max_size = (flags.pop(name) for name in _FILTERS)
-    filters = Filters(include=include, exclude=exclude, min_bytes=min_size, max_bytes=max_size)
-    file = flags.pop("rules")
-    rules = None if file is None else read_rules(file)
-    is_asked = is_given(list(flags))
-    config = resolve(flags.pop("preset"), flags.pop("sets"), flags) if is_asked else None
-    return _Wishes(config, filters if is_given(list(_FILTERS)) else None, rules)
-
-
 def _settled(
     manifest: Manifest,
-    source: Path,
-    wishes: _Wishes,
+    source: Source,
+    wishes: Wishes,
+    target: Bucket | None,
     *,
     restart: bool,
 ) -> Settings:
@@ -329,7 +251,7 @@ def _settled(
 
     if is_planned(manifest) and not restart:
         return refuse_other_wishes(manifest, source, *wishes)
-    _plan(manifest, source, wishes, restart=restart)
+    _plan(manifest, source, wishes, target, restart=restart)
     settings = stored_settings(manifest)
     assert settings is not None, "a planned batch has settings"
     return settings
@@ -337,8 +259,9 @@ def _settled(
 
 def _plan(
     manifest: Manifest,
-    source: Path,
-    wishes: _Wishes,
+    source: Source,
+    wishes: Wishes,
+    target: Bucket | None,
     *,
     restart: bool,
 ) -> ScanReport:
@@ -349,6 +272,7 @@ def _plan(
             manifest,
             source,
             *wishes,
+            target=target,
             restart=restart,
             on_looked=None if draw is None else lambda done, _total: draw(done),
             should_stop=STOPPER.is_asked,

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vsr.cli.batch_asked import OUT
 from vsr.cli.console import print_line
 from vsr.cli.stopping import STOPPER
 from vsr.errors import ConfigError, JobCancelledError, OutputExistsError, VsrError
 
 if TYPE_CHECKING:
     from vsr.batch.manifest import Clip, Manifest
+    from vsr.batch.storage import Source
 
 _PAGE_NAME = "batch.report.html"
 _HEAD_BYTES = 4096
 
 
 @click.command("report")
-@click.argument("out", metavar="OUT", type=click.Path(readable=False, path_type=Path))
+@OUT
 @click.option(
     "-o",
     "--output",
@@ -51,6 +53,11 @@ def report_command(out: Path, output: Path | None, measure: bool, overwrite: boo
             )
         _refuse_other(page, overwrite=overwrite)
         if measure:
+            if settings.target is not None:
+                raise ConfigError(
+                    f"results are in {settings.target}, and only what lies here is measured",
+                    hint="fetch those in doubt, and use vsr report",
+                )
             _measure(manifest, settings.source)
         summary = summarize(manifest, settings.source, page.absolute().parent)
     with writing(page):
@@ -59,7 +66,7 @@ def report_command(out: Path, output: Path | None, measure: bool, overwrite: boo
     print_line(f"{page}: {num_fine} of {len(summary.lines)} clips are done and nothing stands out")
 
 
-def _measure(manifest: Manifest, source: Path) -> None:
+def _measure(manifest: Manifest, source: Source) -> None:
     """Leave a report beside each result that has none; one that cannot be made is told of."""
     from vsr.batch.naming import page_name
 
@@ -78,20 +85,22 @@ def _measure(manifest: Manifest, source: Path) -> None:
             print_line(f"{clip.path}: {verdict}")
 
 
-def _report_clip(manifest: Manifest, clip: Clip, source: Path, page: Path) -> str:
+def _report_clip(manifest: Manifest, clip: Clip, source: Source, page: Path) -> str:
     """The verdict on a clip."""
     from vsr.batch.naming import sidecar_name
+    from vsr.batch.storage import at_hand
     from vsr.cli.report import make_report, refuse_page, write_report
 
     assert clip.output is not None, "what is done has a name"
-    before, after = source / clip.path, manifest.out / clip.output
-    refuse_page(page, (before, after), overwrite=False)
+    after = manifest.out / clip.output
+    refuse_page(page, (after,), overwrite=False)
     try:
         run = json.loads((manifest.out / sidecar_name(clip.output)).read_bytes())
     except (OSError, ValueError):
         run = {}
     check = run.pop("check", None)
-    report = make_report(before, after, check=check, run=run)
+    with at_hand(source / clip.path) as before:
+        report = make_report(before, after, check=check, run=run)
     write_report(report, page)
     return report.verdict
 
