@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vsr.errors import (
     CheckFailedError,
@@ -26,7 +27,9 @@ from vsr.errors import (
     OutputHeldError,
     VsrError,
 )
-from vsr.pipeline.verdict import CheckResult
+
+if TYPE_CHECKING:
+    from vsr.pipeline.verdict import CheckResult
 
 logger = logging.getLogger(__name__)
 
