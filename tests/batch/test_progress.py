@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vsr.batch.events import Event
 from vsr.batch.manifest import Manifest
 from vsr.batch.opening import copy_manifest
-from vsr.batch.running import Event
 from vsr.cli import batch_progress
 from vsr.cli.batch_progress import show_progress
 

@@ -14,14 +14,15 @@ import pytest
 
 import vsr
 from tests.batch.test_runs import LISTS, results
+from vsr.batch.events import Event
 from vsr.batch.opening import open_manifest, read_manifest
 from vsr.batch.policy import Policy
 from vsr.batch.processes import Processes
 from vsr.batch.ray_tasks import RayTasks, Wants
-from vsr.batch.running import Event, run_batch
+from vsr.batch.running import run_batch
 from vsr.batch.settings import plan, stored_settings
 from vsr.config import EngineConfig, UpscaleConfig
-from vsr.errors import ConfigError, DecodeError, OpenError
+from vsr.errors import ConfigError, DecodeError, DeviceError, OpenError
 
 pytestmark = pytest.mark.cluster
 MakeClip = Callable[..., Path]
@@ -146,6 +147,11 @@ def test_a_gpu_is_chosen_by_ray(tmp_path: Path) -> None:
         RayTasks(Wants(device="cuda:1"), tmp_path, tmp_path),
     ):
         pass
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        RayTasks(Wants(address="127.0.0.1:1"), tmp_path, tmp_path).__enter__()
 
 
 def test_a_lost_node(cluster: Any, nodes: list[Any], tree: Path, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import pytest
 
 from tests.batch.conftest import failure_of
 from vsr.batch import running
+from vsr.batch.events import Event
 from vsr.batch.executor import Failure, Said
 from vsr.batch.opening import open_manifest
 from vsr.batch.policy import Policy, read_quiet_hours
 from vsr.batch.rules import Rule
-from vsr.batch.running import Event, run_batch
+from vsr.batch.running import run_batch
 from vsr.batch.settings import Settings
 from vsr.batch.walk import Filters
 from vsr.config import UpscaleConfig

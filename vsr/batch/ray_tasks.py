@@ -23,11 +23,11 @@ from typing import Any, Self
 
 from vsr.batch.executor import Failure, Said, lost, told
 from vsr.batch.opening import folder_of
+from vsr.batch.ray_worker import Seat, work
 from vsr.batch.storage import Source
-from vsr.errors import ConfigError, DeviceError, OpenError, OutputHeldError
+from vsr.errors import ConfigError, DeviceError, OpenError
 from vsr.pipeline.output import writing
 from vsr.pipeline.request import installed_versions
-from vsr.pipeline.worker import confession
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,8 @@ _RETRIES_OF_RAY = 4
 _POLL_S = 0.25
 _COUNT_EVERY_S = 5.0
 """How often the cluster is asked for nodes that have joined or left."""
-_TELL_EVERY_S = 0.5
 _GRACE_S = 15.0
-_HELD_S = 60.0
-"""How long the last worker of a lost node may still hold its clip."""
+_CONNECT_S = 10.0
 _MAX_WAITING = 10_000
 """Words of progress that wait to be heard; with more, tasks keep theirs to themselves."""
 
@@ -61,74 +59,22 @@ class Wants:
     """As in the configuration."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
-    """What every task is given besides its work."""
+def _refuse_silent(address: str | None) -> None:
+    """Raise at once where nobody listens: Ray itself goes on asking for minutes.
 
-    queue: Any
-    """A `ray.util.queue.Queue` of (key, progress)."""
-    token: Path
-    """A file that only who sees the same folder as the driver can see."""
-    source: Source
-    """Where the tree is."""
-    versions: dict[str, str]
-    """Of the programs that the driver runs."""
-
-
-class Teller:
-    """Stands for the `Job` of a worker process."""
-
-    def __init__(self, queue: Any, key: int) -> None:
-        self._queue = queue
-        self._key = key
-        self._next_s = 0.0
-
-    def say(self, *values: Any, now: bool = False) -> None:
-        """As `Job.say`; what finds the queue full is not said."""
-        time_s = time.monotonic()
-        if not now and time_s < self._next_s:
-            return
-        self._next_s = time_s + _TELL_EVERY_S
-        with suppress(import_module("ray.util.queue").Full):
-            self._queue.put_nowait((self._key, values))
-
-
-def work(seat: Seat, key: int, function: Callable[..., Any], arguments: Any) -> tuple[Any, ...]:
-    """The task itself, in a process that Ray started on any node.
-
-    Returns:
-        ("done", value), ("unfit", node, why), or as `pipeline.worker.confession`.
+    Raises:
+        DeviceError: saying so.
     """
-    why = _unfit(seat)
-    if why is not None:
-        return "unfit", socket.gethostname(), why
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit():
+        return
     try:
-        return "done", _patiently(function, Teller(seat.queue, key), arguments)
-    except Exception as error:  # noqa: BLE001 - carried to the driver, never swallowed
-        return confession(error)
-
-
-def _unfit(seat: Seat) -> str | None:
-    """Why no clip can be made here like on the other nodes; None when all is well."""
-    if not seat.token.exists():
-        return f"does not see {seat.token.parent.parent}"
-    if isinstance(seat.source, Path) and not seat.source.exists():
-        return f"does not see {seat.source}"
-    here = installed_versions()
-    others = [f"{k} {v} -> {here.get(k)}" for k, v in seat.versions.items() if here.get(k) != v]
-    return f"runs other versions: {'; '.join(others)}" if others else None
-
-
-def _patiently(function: Callable[..., Any], job: Teller, arguments: Any) -> Any:
-    """Wait for the last worker of a lost node, which ends a little later than its node."""
-    end_s = time.monotonic() + _HELD_S
-    while True:
-        try:
-            return function(job, *arguments)
-        except OutputHeldError:
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(1.0)
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise DeviceError(
+            f"there is no Ray cluster at {address}: {error.strerror or error}",
+            hint="start its head with `ray start --head`, or leave --address out",
+        ) from error
 
 
 class RayTasks:
@@ -182,6 +128,7 @@ class RayTasks:
     def _join(self) -> None:
         if self._ray.is_initialized():
             return
+        _refuse_silent(self._wants.address or os.environ.get("RAY_ADDRESS"))
         # Nothing of ours tells anybody that it is used.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         wishes: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

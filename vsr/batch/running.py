@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import sleep
-from typing import Literal
 
+from vsr.batch.events import Event, OnEvent
 from vsr.batch.executor import Executor, Failure, Said
 from vsr.batch.fixity import (
     RESULTS_NAME,
@@ -55,22 +55,6 @@ _NUM_LOOKED_FOR = 10
 """Clips of which one has to be there, or else the whole tree is taken to be elsewhere."""
 
 _QUIET_STEP_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened to a clip."""
-
-    kind: Literal["started", "progress", "done", "failed", "quarantined"]
-    clip: Clip
-    """As the manifest has it by now."""
-    phase: str | None = None
-    frames_done: int = 0
-    frames: int | None = None
-    result: UpscaleResult | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 def run_batch(

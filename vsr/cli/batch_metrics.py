@@ -14,8 +14,8 @@ from vsr.errors import OutputError, OutputExistsError
 from vsr.pipeline.output import write_whole, writing
 
 if TYPE_CHECKING:
+    from vsr.batch.events import Event
     from vsr.batch.manifest import Manifest
-    from vsr.batch.running import Event
 
 _EVERY_S = 10.0
 _FIRST_LINE = "# HELP vsr_batch_clips Clips by state."

@@ -18,8 +18,8 @@ from vsr.cli.console import is_interactive, print_line, printable, verbosity
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from vsr.batch.events import Event
     from vsr.batch.manifest import Manifest
-    from vsr.batch.running import Event
 
 _PERCENT_PER_LINE = 10
 _EVENT_EVERY_S = 1.0
