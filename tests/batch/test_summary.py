@@ -117,6 +117,18 @@ def test_torn_files_beside_a_result_are_told_of(out: Path) -> None:
     assert fine.remark == "the file that says how it was made is gone"
 
 
+def test_a_report_on_an_earlier_result_counts_for_nothing(out: Path) -> None:
+    path = out / "a fine.mp4.report.json"
+    report = json.loads(path.read_text())
+    for digest, psnr_db in (("now", 41.5), ("before", None)):
+        path.write_text(json.dumps({**report, "run": {"digests": {"result": digest}}}))
+        with open_manifest(out) as manifest:
+            clip = next(clip for clip in manifest.clips() if clip.path == "a fine.mp4")
+            manifest.change(clip.id, result_sha256="now")
+            lines = {line.path: line for line in summarize(manifest, Path("/src"), out).lines}
+        assert lines["a fine.mp4"].psnr_db == psnr_db
+
+
 def test_the_command_writes_the_page_and_nothing_over_others(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

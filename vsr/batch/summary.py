@@ -96,7 +96,7 @@ def _line(clip: Clip, state: str, out: Path, folder: Path) -> Line:
     if state == "done" and clip.output is not None:
         page = out / page_name(clip.output)
         beside = out / sidecar_name(clip.output)
-        sidecar, report = _document(beside), _document(page.with_suffix(".json"))
+        sidecar, report = _document(beside), report_of(clip, out)
         present = [("report", page), ("details", beside), ("film", out / clip.output)]
         links = [(words, _address(path, folder)) for words, path in present if path.is_file()]
     found = report.get("findings")
@@ -120,6 +120,17 @@ def _line(clip: Clip, state: str, out: Path, folder: Path) -> Line:
         psnr_db=float(psnr_db) if isinstance(psnr_db, int | float) else None,
         links=tuple(links),
     )
+
+
+def report_of(clip: Clip, out: Path) -> dict[str, Any]:
+    """What `vsr report` left beside a result; empty where it did not, or told of an earlier one."""
+    if clip.output is None:
+        return {}
+    report = _document((out / page_name(clip.output)).with_suffix(".json"))
+    run = report.get("run")
+    digests = run.get("digests") if isinstance(run, dict) else None
+    digest = digests.get("result") if isinstance(digests, dict) else None
+    return {} if digest not in (None, clip.result_sha256) else report
 
 
 def _remark(clip: Clip, state: str, sidecar: dict[str, Any], report: dict[str, Any]) -> str:

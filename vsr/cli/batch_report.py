@@ -67,15 +67,16 @@ def report_command(out: Path, output: Path | None, measure: bool, overwrite: boo
 
 
 def _measure(manifest: Manifest, source: Source) -> None:
-    """Leave a report beside each result that has none; one that cannot be made is told of."""
+    """Leave a report beside each result that has none of its own; one that cannot be made is told of."""
     from vsr.batch.naming import page_name
+    from vsr.batch.summary import report_of
 
     for clip in manifest.clips("done"):
         if STOPPER.is_asked():
             raise JobCancelledError("stopped", hint="the same command goes on with the rest")
         assert clip.output is not None, "what is done has a name"
         page = manifest.out / page_name(clip.output)
-        if os.path.lexists(page):
+        if report_of(clip, manifest.out):
             continue
         try:
             verdict = _report_clip(manifest, clip, source, page)
