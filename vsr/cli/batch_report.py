@@ -67,7 +67,7 @@ def report_command(out: Path, output: Path | None, measure: bool, overwrite: boo
 
 
 def _measure(manifest: Manifest, source: Source) -> None:
-    """Leave a report beside each result that has none of its own; one that cannot be made is told of."""
+    """Leave a report beside each result that has none; one that cannot be made is told of."""
     from vsr.batch.naming import page_name
     from vsr.batch.summary import report_of
 
