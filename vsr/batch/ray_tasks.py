@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +41,8 @@ _COUNT_EVERY_S = 5.0
 """How often the cluster is asked for nodes that have joined or left."""
 _GRACE_S = 15.0
 _CONNECT_S = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TOKEN = "seen-"
 _MAX_WAITING = 10_000
 """Words of progress that wait to be heard; with more, tasks keep theirs to themselves."""
 
@@ -57,6 +61,19 @@ class Wants:
     """GPUs of a clip, or a share of one; None: one where the device is a GPU."""
     device: str = "auto"
     """As in the configuration."""
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Have signals mean the same afterwards: Ray takes SIGTERM for itself, and ends at once."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def _refuse_silent(address: str | None) -> None:
@@ -89,7 +106,7 @@ class RayTasks:
     def __init__(self, wants: Wants, source: Source, out: Path) -> None:
         self._wants = wants
         self._source = source.absolute()
-        self._token = folder_of(out.absolute()) / f"seen-{uuid.uuid4().hex}"
+        self._token = folder_of(out.absolute()) / f"{_TOKEN}{uuid.uuid4().hex}"
         self._keys: dict[Any, int] = {}
         self._heard: deque[Said] = deque()
         self._room = 1
@@ -135,7 +152,8 @@ class RayTasks:
         if self._wants.address is None:
             wishes["include_dashboard"] = False
         try:
-            self._ray.init(address=self._wants.address, **wishes)
+            with _signals_kept():
+                self._ray.init(address=self._wants.address, **wishes)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise DeviceError(
                 f"the Ray cluster {self._wants.address or 'of this machine'} cannot be joined: "
@@ -161,6 +179,9 @@ class RayTasks:
                 hint="add one, ask for less with --cpus and --gpus, or give --workers to wait",
             )
         with writing(self._token):
+            for left in self._token.parent.glob(f"{_TOKEN}*"):
+                # By a run that was killed: no other can be at work now.
+                left.unlink(missing_ok=True)
             self._token.touch()
         here = self._ray.get_runtime_context().get_node_id()
         # Beside the driver: no other node can take it along when it is lost.
