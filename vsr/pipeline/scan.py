@@ -25,7 +25,6 @@ from vsr.pipeline.split import Division, Piece
 from vsr.pipeline.timeline import Timeline, pack_runs, unpack_runs
 
 
-
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What one pass over the decoded source tells."""
