@@ -30,6 +30,9 @@ _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Ground truth: luma, SSIM", "", (("", "reference_ssim"),)),
     ("Ground truth: luma, MS-SSIM", "", (("", "reference_ms_ssim"),)),
     ("Ground truth: luma, XPSNR", "dB", (("", "reference_xpsnr_db"),)),
+    ("Ground truth: VMAF", "of 100", (("", "reference_vmaf"),)),
+    ("Ground truth: VMAF-NEG", "of 100", (("", "reference_vmaf_neg"),)),
+    ("Ground truth: LPIPS", "", (("", "reference_lpips"),)),
 )
 
 

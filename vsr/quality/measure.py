@@ -106,7 +106,9 @@ def measure(
     """
     started = time.perf_counter()
     meter = _Meter(source.viewer, result.viewer, result.time_base)
-    truth = None if reference is None else GroundTruth(reference.frames, reference.viewer)
+    truth = None
+    if reference is not None:
+        truth = GroundTruth(reference.frames, reference.viewer, result.viewer)
     for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
         finder.push_frame(new)
         meter.add(rank, old, new, truth)
@@ -114,6 +116,8 @@ def measure(
             on_frame(rank + 1)
     if not meter.scores:
         raise MediaError("The result has no frame to measure.")
+    if truth is not None:
+        meter.add_vmaf(truth.vmaf())
     unavailable = () if truth is None else truth.unavailable()
     return meter.close(finder.finish(), unavailable, time.perf_counter() - started)
 
@@ -199,9 +203,16 @@ class _Meter:
             reference_ssim=against.ssim,
             reference_ms_ssim=against.ms_ssim,
             reference_xpsnr_db=against.xpsnr_db,
+            reference_lpips=against.lpips,
         )
         self.scores.append(score)
         self.album.offer(score, pair, old, new)
+
+    def add_vmaf(self, scores: Sequence[tuple[float, float | None]]) -> None:
+        """Note of the first frames what is known at the end alone: VMAF and VMAF-NEG."""
+        for rank, (plain, without_gain) in enumerate(scores):
+            known = {"reference_vmaf": plain, "reference_vmaf_neg": without_gain}
+            self.scores[rank] = self.scores[rank].model_copy(update=known)
 
     def close(
         self, cuts: tuple[int, ...], unavailable: tuple[str, ...], seconds: float
@@ -242,6 +253,9 @@ class _Meter:
             reference_ssim=_mean(f.reference_ssim for f in frames),
             reference_ms_ssim=_mean(f.reference_ms_ssim for f in frames),
             reference_xpsnr_db=_mean(f.reference_xpsnr_db for f in frames),
+            reference_vmaf=_mean(f.reference_vmaf for f in frames),
+            reference_vmaf_neg=_mean(f.reference_vmaf_neg for f in frames),
+            reference_lpips=_mean(f.reference_lpips for f in frames),
         )
         return Measured(
             summary=summary,

@@ -37,6 +37,9 @@ _SUMMARY = (
     ("reference_ssim", "Ground truth, SSIM", "", "luma at full size"),
     ("reference_ms_ssim", "Ground truth, MS-SSIM", "", "luma at five sizes"),
     ("reference_xpsnr_db", "Ground truth, XPSNR", "dB", "luma, weighted by what eyes notice"),
+    ("reference_vmaf", "Ground truth, VMAF", "of 100", "model v0.6.1; sharpening is rewarded"),
+    ("reference_vmaf_neg", "Ground truth, VMAF-NEG", "of 100", "the same, sharpening is not"),
+    ("reference_lpips", "Ground truth, LPIPS", "", "unlike to a network, AlexNet; 0 is alike"),
 )
 
 

@@ -67,6 +67,12 @@ class FrameScore(_Frozen):
     reference_ms_ssim: float | None = None
     reference_xpsnr_db: float | None = None
     """Of luma, as FFmpeg's filter says it."""
+    reference_vmaf: float | None = None
+    """0 to 100, model v0.6.1."""
+    reference_vmaf_neg: float | None = None
+    """The same without reward for sharpening."""
+    reference_lpips: float | None = None
+    """0 is alike."""
 
 
 class Shot(_Frozen):
@@ -134,6 +140,9 @@ class Summary(_Frozen):
     reference_ssim: float | None = None
     reference_ms_ssim: float | None = None
     reference_xpsnr_db: float | None = None
+    reference_vmaf: float | None = None
+    reference_vmaf_neg: float | None = None
+    reference_lpips: float | None = None
 
 
 class Report(_Frozen):
