@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.media.film import BT709, YUV420
-from vsr.frame import Frame
+from vsr.frame import Frame, Plane
 from vsr.pipeline.shots import CutDetector
 from vsr.quality.findings import find, of_check, verdict, without_noise
 from vsr.quality.measure import Film, Measured, measure
@@ -301,6 +301,24 @@ def test_noise_taken_from_a_still_scene_is_no_standstill() -> None:
     lost = [f.model_copy(update={"frozen": True, "psnr_db": 20.0}) for f in found.frames]
     assert all(f.frozen for f in without_noise(lost))
     assert [f.kind for f in find(lost, (), ([], []), None)] == ["frozen"]
+
+
+def without_noise_of_8(luma: Plane) -> NDArray[np.uint8]:
+    codes = np.asarray(luma, np.uint8)
+    return np.asarray(cv2.fastNlMeansDenoising(codes, None, 12, 5, 11), np.uint8)
+
+
+def test_a_film_whose_noise_was_taken_is_named() -> None:
+    source, result = film(noisy)
+    cleaned = [
+        replace(
+            frame,
+            planes=(without_noise_of_8(frame.planes[0]), *frame.planes[1:]),
+        )
+        for frame in result
+    ]
+    lost = [f for f in measured(source, cleaned).findings if f.kind == "grain"]
+    assert [(f.first_frame, f.num_frames) for f in lost] == [(0, FRAMES)]
 
 
 def test_what_a_check_found_is_named_first() -> None:

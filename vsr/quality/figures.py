@@ -21,6 +21,7 @@ _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Detail beyond the source", "codes", (("", "detail_codes"),)),
     ("Sharpness over the source's", "times", (("", "sharpness"),)),
     ("Halos and ringing", "codes", (("", "overshoot_codes"),)),
+    ("Grain of flat places, over the source's", "times", (("", "grain_kept"),)),
     (
         "Colour, result less source: red drawn through, green dashed, blue dotted",
         "codes",

@@ -42,6 +42,11 @@ MAX_EXCESS_CODES = 9.0
 MAX_BLOCKINESS = 1.8
 """Clean: 1.4, of noise that the encoder took."""
 MAX_CLIPPED_SHARE = 0.02
+MIN_GRAIN_KEPT = 0.4
+"""Of a shot's grain at the source's size; clean: 0.59, where the encoder took the noise of the
+dark, and 0.7 of noise of 8 codes; 0.2 where a filter took it..."""
+MIN_GRAIN_CODES = 1.5
+"""...where the source has so much of it."""
 
 Steps = Sequence[tuple[int, float]]
 
@@ -166,6 +171,19 @@ def _of_shot(shot: Shot, usual: float) -> list[Finding]:
                 sentence=f"Shot {shot.number} is blurred: its edges have {shot.sharpness:.0%} of "
                 f"their steepness in the source, and would have {shot.plain_sharpness:.0%} by "
                 "plain interpolation.",
+                **where,
+            )
+        )
+    if (
+        shot.grain_kept is not None
+        and shot.grain_kept < MIN_GRAIN_KEPT
+        and (shot.grain_codes or 0) > MIN_GRAIN_CODES
+    ):
+        found.append(
+            Finding(
+                kind="grain",
+                sentence=f"Shot {shot.number} lost its grain: {shot.grain_kept:.0%} of the "
+                f"source's {shot.grain_codes:.1f} codes in flat places are left.",
                 **where,
             )
         )

@@ -12,18 +12,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vsr.errors import MediaError
 from vsr.frame import Frame
-from vsr.models.flow import warp
 from vsr.quality.album import Album
 from vsr.quality.colors import ColorDrift
 from vsr.quality.consistency import (
-    CODES,
     Clipping,
     Detail,
     Fidelity,
@@ -34,14 +30,12 @@ from vsr.quality.consistency import (
 )
 from vsr.quality.defects import Blockiness, Seams, Standstill
 from vsr.quality.findings import find, without_noise
+from vsr.quality.grain import Grain
+from vsr.quality.naturalness import Naturalness
 from vsr.quality.reference import GroundTruth, TruthScore
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
-from vsr.quality.temporal import motion
+from vsr.quality.shimmer import Shimmer
 from vsr.quality.views import Viewer
-
-_FLOW_PX = 320
-"""Most columns of the pictures in which motion is looked for."""
-_FLOW_MIN_PX = 16
 
 
 class ShotFinder(Protocol):
@@ -155,7 +149,8 @@ class _Meter:
         self.overshoot, self.clipping = Overshoot(), Clipping()
         self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
         self.drift, self.histogram = ColorDrift(), Histogram()
-        self.flicker = _Shimmer()
+        self.grain, self.naturalness = Grain(), Naturalness()
+        self.flicker = Shimmer()
         self.album = Album(self.old_viewer, self.new_viewer)
 
     def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
@@ -172,6 +167,8 @@ class _Meter:
             self.drift,
             self.flicker,
             self.histogram,
+            self.grain,
+            self.naturalness,
         ):
             each.update(pair)
         self.colors.append(self.drift.means)
@@ -194,6 +191,9 @@ class _Meter:
             plain_sharpness=_known(self.sharpness.plain_ratio),
             overshoot_codes=self.overshoot.codes,
             clipped_share=self.clipping.share,
+            grain_codes=_known(self.grain.codes),
+            grain_kept=_known(self.grain.kept),
+            plain_grain_kept=_known(self.grain.plain_kept),
             red_codes=red,
             green_codes=green,
             blue_codes=blue,
@@ -235,6 +235,8 @@ class _Meter:
             for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
         )
         blockiness = _known(self.blocks.compute())
+        grain, kept, plain_kept = (_known(value) for value in self.grain.compute())
+        naturalness, plain_naturalness = (_known(v) for v in self.naturalness.compute())
         summary = Summary(
             psnr_db=_known(self.fidelity.compute()[0]),
             ssim=_known(self.fidelity.compute()[1]),
@@ -246,6 +248,11 @@ class _Meter:
             overshoot_codes=_known(self.overshoot.compute()),
             clipped_share=_known(self.clipping.compute()),
             blockiness=blockiness,
+            grain_codes=grain,
+            grain_kept=kept,
+            plain_grain_kept=plain_kept,
+            naturalness=naturalness,
+            plain_naturalness=plain_naturalness,
             delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
             num_frozen=sum(f.frozen for f in frames),
             num_black=sum(f.black for f in frames),
@@ -271,42 +278,6 @@ class _Meter:
         )
 
 
-class _Shimmer:
-    """Change of the error along the source's motion, in codes; `temporal.Flicker` frame by frame.
-
-    In pictures of at most `_FLOW_PX` columns, at the source's own scale or below.
-    """
-
-    def __init__(self) -> None:
-        self._before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.codes = self.plain_codes = math.nan
-        """The second is what plain interpolation would have."""
-
-    def update(self, pair: Pair) -> None:
-        height, width = pair.source.luma_HW.shape
-        factor = min(1.0, _FLOW_PX / width)
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        self.codes = self.plain_codes = math.nan
-        if min(size) < _FLOW_MIN_PX:
-            return
-        source, error, plain = (
-            torch.from_numpy(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA))[None]
-            for picture in (
-                pair.source.luma_HW,
-                pair.error,
-                pair.plain_HW - pair.source.luma_HW,
-            )
-        )
-        errors_2HW = torch.cat((error, plain))
-        if self._before is not None:
-            flow_2HW, seen_1HW = motion(source, self._before[0])
-            carried_2HW = warp(self._before[1][None], flow_2HW[None])[0]
-            change_2HW = (errors_2HW - carried_2HW).abs() * seen_1HW
-            means = CODES * change_2HW.sum(dim=(1, 2)) / seen_1HW.sum().clamp(min=1)
-            self.codes, self.plain_codes = means.tolist()
-        self._before = source, errors_2HW
-
-
 def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np.float64]]) -> Shot:
     drift = ColorDrift()
     # A black frame is named as such, and its shot not as dark.
@@ -316,6 +287,7 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np
     difference, codes = drift.compute()
     start, last = frames[0].time_s, frames[-1].time_s
     step = (last - start) / (len(frames) - 1) if len(frames) > 1 else 0.0
+    grain, kept = _grain(frames)
     return Shot(
         number=number,
         first_frame=frames[0].frame,
@@ -329,7 +301,20 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np
         plain_sharpness=_mean(f.plain_sharpness for f in frames),
         flicker_codes=_mean(f.flicker_codes for f in frames),
         detail_codes=float(np.mean([f.detail_codes for f in frames])),
+        grain_codes=grain,
+        grain_kept=kept,
     )
+
+
+def _grain(frames: Sequence[FrameScore]) -> tuple[float | None, float | None]:
+    """The source's grain in codes and the share kept, of a shot; frames with more count more."""
+    known = [(f.grain_codes, f.grain_kept) for f in frames]
+    pairs = [(codes, kept) for codes, kept in known if codes is not None and kept is not None]
+    if not pairs:
+        return None, None
+    source = sum(codes**2 for codes, _ in pairs)
+    kept = math.sqrt(sum((codes * share) ** 2 for codes, share in pairs) / source)
+    return math.sqrt(source / len(pairs)), kept
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
