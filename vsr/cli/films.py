@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vsr.frame import ColorSpec, Curve, Frame, VideoInfo
     from vsr.media.stills import PictureSequence
+    from vsr.pipeline.declared import Declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +118,36 @@ def find_reel(path: Path, *, stream_index: int | None = None) -> Reel:
     if sequence is not None and read_still(sequence.path(0)).is_log:
         curve = "density"
     return Reel(path, found.video, sequence, found.metadata, curve)
+
+
+def find_pair(source: Path, result: Path) -> tuple[Reel, Reel, Declared]:
+    """Describe a film and what was made of it, both as displayed by the curves of that run.
+
+    Returns:
+        Source, result, and what the result declares to have changed.
+
+    Raises:
+        MediaError: one of them cannot be read.
+        ValueError: the declaration is not understood.
+    """
+    from vsr.media.stills import PictureTarget
+    from vsr.pipeline.declared import read_declared
+    from vsr.pipeline.pictures import Pictures, add_curves
+
+    after = find_reel(result)
+    declared = read_declared(result, after.tags)
+    before = find_reel(source, stream_index=declared.video_stream)
+    target = None
+    if after.sequence is not None:
+        target = PictureTarget(
+            folder=after.sequence.folder,
+            names=after.sequence.names,
+            first=after.sequence.first,
+            follows_pts=before.sequence is not None,
+        )
+    pictures, _ = add_curves(Pictures(source=before.sequence, target=target), before.info)
+    before, after = (
+        replace(before, curve=pictures.curve_in),
+        replace(after, curve=pictures.curve_out),
+    )
+    return before, after, declared
