@@ -6,6 +6,7 @@ against the noise that real results have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -215,6 +216,16 @@ def seamed_below(_: int, planes: Planes) -> None:
     planes[0][60:, 120:] += 2
 
 
+def softer(_: int, planes: Planes) -> None:
+    """A tile that another way of computing made: as bright, less sharp."""
+    planes[0][:, COLUMNS:] = cv2.GaussianBlur(planes[0], (0, 0), 0.9)[:, COLUMNS:]
+
+
+def sharper_below(_: int, planes: Planes) -> None:
+    soft = cv2.GaussianBlur(planes[0], (0, 0), 1.5)
+    planes[0][120:] = (1.6 * planes[0] - 0.6 * soft)[120:]
+
+
 def pumping(index: int, planes: Planes) -> None:
     if 16 <= index < 26:
         planes[0] += 3 * (index % 2)
@@ -252,6 +263,8 @@ def invented_for_long(index: int, planes: Planes) -> None:
         # Half of the picture is brighter too.
         (seamed, "seam", (None, 0), {"colour"}),
         (seamed_below, "seam", (None, 0), {"colour"}),
+        (softer, "seam", (None, 0), {"patch"}),
+        (sharper_below, "seam", (None, 0), set()),
         (pumping, "flicker", (17, 10), {"unlike"}),
         (shimmering, "flicker", (16, 11), {"unlike", "patch"}),
         (blurred, "blur", (CUT, FRAMES - CUT), {"unlike"}),
@@ -278,6 +291,15 @@ def test_where_a_patch_and_a_seam_lie_is_said() -> None:
     seams = [f.sentence for f in spoiled(seamed).findings if f.kind == "seam"]
     assert len(seams) == 1
     assert f"column {COLUMNS // 2} " in seams[0]
+    for spoil, line, at in ((softer, "column", COLUMNS // 2), (sharper_below, "row", 60)):
+        seams = [f.sentence for f in spoiled(spoil).findings if f.kind == "seam"]
+        assert len(seams) == 1
+        found = re.search(
+            rf"sharpness runs along {line} (\d+), (\d+)% (less|more) beyond", seams[0]
+        )
+        assert found is not None
+        assert abs(int(found[1]) - at) <= 2
+        assert found[3] == ("less" if spoil is softer else "more")
 
 
 def test_noise_taken_from_a_still_scene_is_no_standstill() -> None:

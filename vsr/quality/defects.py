@@ -67,7 +67,7 @@ class Seams:
     Of the mean error of all frames, the means of `_SEAM_PX` pixels on either side of a line are
     compared, in each of eight bands along it. A seam steps the same way in most of them, and the
     brightness stays what it is beyond it; neither holds for edges of things in the picture. Seen
-    are steps of brightness that stay where they are, not steps of sharpness.
+    are steps of brightness that stay where they are; for those of sharpness see `sharp_seams`.
     """
 
     def __init__(self, min_codes: float = 1.0) -> None:

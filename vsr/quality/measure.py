@@ -34,6 +34,7 @@ from vsr.quality.grain import Grain
 from vsr.quality.naturalness import Naturalness
 from vsr.quality.reference import GroundTruth, TruthScore
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
+from vsr.quality.sharp_seams import SharpSeams
 from vsr.quality.shimmer import Shimmer
 from vsr.quality.views import Viewer
 
@@ -147,7 +148,8 @@ class _Meter:
     def __post_init__(self) -> None:
         self.fidelity, self.detail, self.sharpness = Fidelity(), Detail(), Sharpness()
         self.overshoot, self.clipping = Overshoot(), Clipping()
-        self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
+        self.still, self.blocks = Standstill(), Blockiness()
+        self.seams, self.sharp_seams = Seams(), SharpSeams()
         self.drift, self.histogram = ColorDrift(), Histogram()
         self.grain, self.naturalness = Grain(), Naturalness()
         self.flicker = Shimmer()
@@ -163,6 +165,7 @@ class _Meter:
             self.clipping,
             self.still,
             self.seams,
+            self.sharp_seams,
             self.blocks,
             self.drift,
             self.flicker,
@@ -234,6 +237,7 @@ class _Meter:
             _shot(number, frames[a:b], self.colors[a:b])
             for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
         )
+        seams, sharp_seams = self.seams.compute(), self.sharp_seams.compute()
         blockiness = _known(self.blocks.compute())
         grain, kept, plain_kept = (_known(value) for value in self.grain.compute())
         naturalness, plain_naturalness = (_known(v) for v in self.naturalness.compute())
@@ -268,7 +272,7 @@ class _Meter:
             summary=summary,
             frames=frames,
             shots=shots,
-            findings=tuple(find(frames, shots, self.seams.compute(), blockiness)),
+            findings=tuple(find(frames, shots, seams, blockiness, sharp_seams)),
             stills=self.album.stills(),
             detail_map=_rows(self.detail.map_codes()),
             worst_map=_rows(self.fidelity.worst_map),
