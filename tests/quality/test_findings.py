@@ -94,6 +94,16 @@ def dark(index: int) -> Planes:
     ]
 
 
+def night(index: int) -> Planes:
+    """A thirtieth of the light, so that movement is half a code, under noise of a code."""
+    luma, *chroma = scene(5, index)
+    noise = np.random.default_rng(index).normal(0, 1, luma.shape).astype(np.float32)
+    return [
+        16 + np.float32(0.03) * (luma - 16) + noise,
+        *(128 + np.float32(0.03) * (plane - 128) for plane in chroma),
+    ]
+
+
 def drawn(index: int) -> Planes:
     """Flat colours and outlines, a new drawing every second frame."""
     luma = np.full((ROWS, COLUMNS), 180, np.float32)
@@ -178,7 +188,7 @@ def spoiled(spoil: Spoil) -> Measured:
     return measured(source, changed)
 
 
-@pytest.mark.parametrize("kind", [static, starting, noisy, cuts, fades, dark, drawn])
+@pytest.mark.parametrize("kind", [static, starting, noisy, cuts, fades, dark, night, drawn])
 def test_a_clean_result_of_any_kind_raises_no_alarm(kind: Callable[[int], Planes]) -> None:
     found = measured(*film(kind))
     assert found.findings == ()
@@ -281,6 +291,15 @@ def test_a_planted_defect_is_found_and_named(
     assert (named[0].first_frame, named[0].num_frames) == where
     assert {f.kind for f in found} <= {kind, *besides}
     assert kind in verdict(found, True)
+
+
+def test_a_frame_that_stands_in_the_dark_is_found() -> None:
+    source, result = film(night)
+    held = [*result]
+    for index, shown in ((6, 5), (12, 11), (13, 11), (14, 11)):
+        held[index] = replace(result[index], planes=result[shown].planes)
+    found = [f for f in measured(source, held).findings if f.kind == "frozen"]
+    assert [(f.first_frame, f.num_frames) for f in found] == [(6, 1), (12, 3)]
 
 
 def test_where_a_patch_and_a_seam_lie_is_said() -> None:
