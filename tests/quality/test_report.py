@@ -271,3 +271,18 @@ def test_a_turned_and_boxed_film_is_seen_upright() -> None:
     assert np.array_equal(seen.small_3HW, upright.small_3HW)
     boxed = Viewer(BT709, box=(10, 4, 20, 16)).view(frame(3, planes))
     assert np.array_equal(boxed.luma_HW, upright.luma_HW[4:20, 10:30])
+
+
+def test_a_black_frame_is_no_example_of_the_best() -> None:
+    def starts_black(index: int, factor: int) -> list[NDArray[np.float32]]:
+        luma, *chroma = pictures(index, factor)
+        return [0 * luma + 16, *(0 * p + 128 for p in chroma)] if index < 4 else [luma, *chroma]
+
+    films = (
+        Film((frame(k, starts_black(k, n)) for k in range(10)), Viewer(BT709), Fraction(1, 1000))
+        for n in (1, 2)
+    )
+    stills = measure(*films, CutDetector()).stills
+    frames = {title: still.frame for still in stills for title in still.title.split(" and ")}
+    assert frames["best"] >= 4
+    assert frames["typical"] >= 4

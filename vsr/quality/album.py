@@ -56,6 +56,11 @@ class Album:
     def _is_better(self, title: str, score: FrameScore, usual: float) -> bool:
         if title not in self._held:
             return True
+        if title != "worst" and (
+            score.sharpness is None or self._held[title].score.sharpness is None
+        ):
+            # A black frame is always the best, and shows nothing.
+            return score.sharpness is not None
         held = self._held[title].score.psnr_db
         gain = {
             "worst": held - score.psnr_db,
