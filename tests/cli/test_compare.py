@@ -187,6 +187,43 @@ def test_a_slower_film_shows_what_it_showed_then(
     assert found == [[1, 4], [2, 5], [2, 6], [2, 7], [3, 8], [3, 9]]
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_an_excerpt_shows_the_same_moment_as_its_source(
+    films: tuple[Path, Path], tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, excerpt = films[1], tmp_path / f"part.{suffix}"
+    upscale = ["upscale", "-q", "--model", "bicubic-x2", "--device", "cpu", "--start", "0.5"]
+    assert run([*upscale, "--", str(source), str(excerpt)]) == 0
+    out = tmp_path / "out.mkv"
+    arguments = ["compare", "--overwrite", "--duration", "0.3", "-o", str(out)]
+    for pair, at, first in (
+        ((source, excerpt), "0.7", 7),
+        ((excerpt, source), "0.2", 7),
+        ((excerpt, excerpt), "0.2", 7),
+    ):
+        assert run([*arguments, "--at", at, *map(str, pair)]) == 0
+        found = [
+            [round((float(luma[40:200, x + 9 : x + 240].mean()) - 40) / 10) for x in (0, 260)]
+            for luma, *_ in planes(out)
+        ]
+        assert found == [[first + k] * 2 for k in range(3)]
+    capfd.readouterr()
+    assert run([*arguments, "--at", "0.2", str(source), str(excerpt)]) == 2
+    assert "begins at 00:00:00.500 only" in capfd.readouterr().err
+
+
+def test_pictures_are_films_too(films: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    upscale = ["upscale", "-q", "--model", "bicubic-x2", "--device", "cpu"]
+    assert run([*upscale, "--", str(films[0]), str(pictures / "f.%03d.png")]) == 0
+    out = tmp_path / "out.png"
+    assert run(["compare", "--at", "0", "-o", str(out), str(films[0]), str(pictures)]) == 0
+    picture = cv2.imread(str(out))
+    assert picture is not None
+    assert picture[40:110, 4:120].mean() == pytest.approx(picture[40:110, 140:250].mean(), abs=1)
+
+
 def test_the_same_colour_by_two_matrices_is_the_same(make_clip: MakeClip, tmp_path: Path) -> None:
     """Pure red of full strength, once by BT.601 and once by BT.709."""
 

@@ -278,11 +278,11 @@ def test_a_black_frame_is_no_example_of_the_best() -> None:
         luma, *chroma = pictures(index, factor)
         return [0 * luma + 16, *(0 * p + 128 for p in chroma)] if index < 4 else [luma, *chroma]
 
-    films = (
-        Film((frame(k, starts_black(k, n)) for k in range(10)), Viewer(BT709), Fraction(1, 1000))
+    source, result = (
+        Film([frame(k, starts_black(k, n)) for k in range(10)], Viewer(BT709), Fraction(1, 1000))
         for n in (1, 2)
     )
-    stills = measure(*films, CutDetector()).stills
+    stills = measure(source, result, CutDetector()).stills
     frames = {title: still.frame for still in stills for title in still.title.split(" and ")}
     assert frames["best"] >= 4
     assert frames["typical"] >= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def command(
     A contact sheet shows them whole, and close up where they differ most; a film shows them moving.
     Films may differ in size, such as a source and its results by several models; all are shown at
     the size of the largest, enlarged by bicubic interpolation. Folders and patterns of pictures are
-    films too.
+    films too. Times are of A; a result of --start shows the same moment as its source.
     """
     from vsr.quality.comparison import clock
     from vsr.quality.sheet import MAX_FILMS
@@ -86,11 +87,11 @@ def command(
     path = films[0].with_name(f"{films[0].name}.compare.png") if output is None else output
     length = _length(path, duration, wipe=wipe, num_films=len(films))
     _refuse(path, films, overwrite=overwrite)
-    reels = [find_reel(film) for film in films]
+    reels = _aligned([find_reel(film) for film in films])
     if not times:
-        shortest = min((reel.info.duration_s or 0.0) for reel in reels)
-        middle = Fraction(round(500 * shortest), 1000)
-        times = [max(Fraction(0), middle - (length or Fraction(0)) / 2)]
+        shortest = min(reels, key=lambda each: each.reel.info.duration_s or 0.0)
+        middle = Fraction(round(500 * (shortest.reel.info.duration_s or 0.0)), 1000)
+        times = [max(Fraction(0), middle - (length or Fraction(0)) / 2) - shortest.shift_s]
     if length is None:
         _write_sheet(path, reels, times)
     else:
@@ -100,6 +101,49 @@ def command(
     print_line(f"{path}: {where}" if length is None else f"from {where}")
     for letter, film in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", films, strict=False):
         print_line(f"{letter}: {film}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Aligned:
+    """A film, and by how much its times from its start are later than the first film's."""
+
+    reel: Reel
+    shift_s: Fraction
+
+    @property
+    def origin_pts(self) -> int:
+        """What the first film calls its start."""
+        info = self.reel.info
+        return (info.start_pts or 0) + round(self.shift_s / info.time_base)
+
+    def wanted(self, at: Fraction) -> int:
+        """The timestamp of a time from the first film's start.
+
+        Raises:
+            ConfigError: the film begins later.
+        """
+        from vsr.quality.comparison import clock
+
+        info = self.reel.info
+        # A tick is rounded to at most half of itself: a frame meant for this time is not missed.
+        pts = (info.start_pts or 0) + round((at + self.shift_s) / info.time_base)
+        if pts < (info.start_pts or 0):
+            begins = clock(-self.shift_s)
+            raise ConfigError(f"{self.reel.path} begins at {begins} only", hint="take a later --at")
+        return pts
+
+
+def _aligned(reels: Sequence[Reel]) -> list[_Aligned]:
+    """Films by their own times, but for excerpts, which know where in their source they begin."""
+    began = [reel.began_s for reel in reels]
+    starts = [
+        (reel.info.start_pts or 0) * reel.info.time_base if at is None else at
+        for reel, at in zip(reels, began, strict=True)
+    ]
+    return [
+        _Aligned(reel, Fraction(0) if at is None and began[0] is None else starts[0] - start)
+        for reel, at, start in zip(reels, began, starts, strict=True)
+    ]
 
 
 def _time(text: str) -> Fraction:
@@ -139,19 +183,13 @@ def _viewer(reel: Reel) -> Viewer:
     return Viewer(reel.color(info.width, info.height), turn=info.rotation)
 
 
-def _wanted(reel: Reel, at: Fraction) -> int:
-    """The timestamp of a time from the film's start."""
-    # A tick is rounded to at most half of itself: a frame meant for this time is not missed.
-    return (reel.info.start_pts or 0) + round(at / reel.info.time_base)
-
-
 def _over(reel: Reel, at: Fraction) -> ConfigError:
     from vsr.quality.comparison import clock
 
     return ConfigError(f"{reel.path} is over before {clock(at)}", hint="take an earlier --at")
 
 
-def _write_sheet(path: Path, reels: Sequence[Reel], times: Sequence[Fraction]) -> None:
+def _write_sheet(path: Path, reels: Sequence[_Aligned], times: Sequence[Fraction]) -> None:
     from vsr.quality.comparison import clock
     from vsr.quality.sheet import Moment, contact_sheet
 
@@ -159,26 +197,32 @@ def _write_sheet(path: Path, reels: Sequence[Reel], times: Sequence[Fraction]) -
     _write(path, contact_sheet(shown))
 
 
-def _picture(reel: Reel, at: Fraction) -> Pixels:
+def _picture(film: _Aligned, at: Fraction) -> Pixels:
     """The first frame at or after a time from the film's start, as RGB.
 
     Raises:
         ConfigError: the film is over by then.
     """
     with ExitStack() as stack:
-        frame = next(reel.frames(stack, start_pts=_wanted(reel, at)), None)
+        frame = next(film.reel.frames(stack, start_pts=film.wanted(at)), None)
     if frame is None:
-        raise _over(reel, at)
-    return _viewer(reel).rgb(frame)
+        raise _over(film.reel, at)
+    return _viewer(film.reel).rgb(frame)
 
 
 def _write_film(
-    path: Path, reels: Sequence[Reel], times: Sequence[Fraction], length: Fraction, *, wipe: bool
+    path: Path,
+    films: Sequence[_Aligned],
+    times: Sequence[Fraction],
+    length: Fraction,
+    *,
+    wipe: bool,
 ) -> tuple[int, Fraction]:
     """Encode the moments one after the other; number of frames and seconds."""
     from vsr.quality.comparison import comparison_settings, white_of, write_comparison
     from vsr.quality.montage import Montage
 
+    reels = [film.reel for film in films]
     rates = [reel.info.frame_rate or Fraction(0) for reel in reels]
     # The fastest gives the times, so that no film loses a frame.
     leader = rates.index(max(rates))
@@ -199,7 +243,7 @@ def _write_film(
     infos = [reel.info for reel in reels]
     container = _FILMS[path.suffix.lower()]
     settings = comparison_settings(infos, colors[0], leader, montage.size, container)
-    frames = _moments(reels, times, length, leader, montage, settings)
+    frames = _moments(films, times, length, leader, montage, settings)
     with progress_counter("compare") as on_frame:
         return write_comparison(frames, settings, path, container, on_frame)
 
@@ -210,7 +254,7 @@ def _shown_size(reel: Reel) -> tuple[int, int]:
 
 
 def _moments(
-    reels: Sequence[Reel],
+    films: Sequence[_Aligned],
     times: Sequence[Fraction],
     length: Fraction,
     leader: int,
@@ -222,21 +266,27 @@ def _moments(
     pts, usual = 0, max(1, round(1 / (settings.frame_rate * settings.time_base)))
     for at in times:
         with ExitStack() as stack:
-            films = []
-            for index, reel in enumerate(reels):
-                start, base = _wanted(reel, at), reel.info.time_base
+            shown = []
+            for index, film in enumerate(films):
+                reel, start = film.reel, film.wanted(at)
+                base, first = reel.info.time_base, reel.info.start_pts or 0
                 # What another film shows by then may have begun a little before.
                 early = 0 if index == leader else round(1 / (reel.info.frame_rate or 25) / base)
                 end = start + max(1, round(length / base)) if index == leader else None
-                first = reel.info.start_pts or 0
                 frames = reel.frames(stack, start_pts=max(first, start - early), end_pts=end)
-                films.append(Showing(reel.path.name, frames, _viewer(reel), base, first))
+                showing = Showing(reel.path.name, frames, _viewer(reel), base, film.origin_pts)
+                shown.append(showing)
             last = None
-            for last in combine(films, leader, montage, settings, first_pts=pts):
+            for last in combine(shown, leader, montage, settings, first_pts=pts):
                 yield last
             if last is None:
-                raise _over(min(reels, key=lambda reel: reel.info.duration_s or 0), at)
+                raise _over(min(films, key=_end).reel, at)
             pts = last.pts + (last.duration or usual)
+
+
+def _end(film: _Aligned) -> Fraction:
+    """When a film is over, on the first film's clock."""
+    return Fraction(film.reel.info.duration_s or 0) - film.shift_s
 
 
 def _refuse(path: Path, films: tuple[Path, ...], *, overwrite: bool) -> None:

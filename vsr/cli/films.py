@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,23 @@ class Reel:
     """Of the container."""
     curve: Curve = "none"
     """From its codes to what a display shows."""
+
+    @property
+    def began_s(self) -> Fraction | None:
+        """Where in its source an excerpt begins, in seconds of the source's clock.
+
+        None: it is no excerpt, or one of several pieces.
+        """
+        from vsr.pipeline.declared import read_declared
+
+        try:
+            ranges = read_declared(self.path, self.tags).ranges
+        except ValueError:
+            return None
+        if len(ranges) != 1:
+            return None
+        start_s = (self.info.start_pts or 0) * self.info.time_base
+        return start_s - ranges[0].at_s + ranges[0].start_s
 
     @property
     def is_converted(self) -> bool:
