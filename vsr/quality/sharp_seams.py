@@ -15,12 +15,14 @@ _SIDE_PX = 8
 """Pixels of the source that are looked at on either side of a line."""
 _BANDS, _MOST = 8, 5
 """Along a line; and those of them in which the step must go one way."""
-_LEAST = 0.12
-"""Natural logarithm of the ratio of energies to either side; clean films have 0.05..."""
+_LEAST = 0.15
+"""Natural logarithm of the ratio of energies to either side; clean films have up to 0.08..."""
 _TIMES_USUAL = 5.0
 """...and so many times what the film's other columns or rows have."""
 _MOST_OF_SOURCE = 0.5
 """By which the source's own energy may change there: more is the edge of a thing."""
+_MIN_FRAMES = 8
+"""In fewer, what the encoder did to one of them is taken for the film's."""
 _LEAST_CODES = 0.3
 """Root mean square step from pixel to pixel; less is flat and tells nothing."""
 
@@ -56,7 +58,7 @@ class SharpSeams:
 
         A ratio of steepness less 1; below 0 it is softer.
         """
-        if not self._count:
+        if self._count < _MIN_FRAMES:
             return [], []
         result, plain = (across[:-1] + down[:, :-1] for across, down in self._energies)
         least = self._count * (_LEAST_CODES / CODES) ** 2
@@ -69,7 +71,7 @@ def _found(result_HW: Picture, plain_HW: Picture, least: float) -> Steps:
     (near, source), (far, _) = (_steps(result_HW, plain_HW, least, away) for away in (1, _SIDE_PX))
     step = np.median(near, axis=0)
     limit = max(_LEAST, _TIMES_USUAL * float(np.median(np.abs(step))))
-    agree = np.sum(near * np.sign(step) > limit / 2, axis=0)
+    agree = np.sum(near * np.sign(step) > np.maximum(limit, np.abs(step)) / 2, axis=0)
     stays = np.median(far, axis=0) * np.sign(step) > np.abs(step) / 2
     is_seam = stays & (agree >= _MOST) & (np.abs(np.median(source, axis=0)) < _MOST_OF_SOURCE)
     height = np.where(is_seam, np.abs(step), 0.0)
