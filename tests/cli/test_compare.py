@@ -212,6 +212,18 @@ def test_an_excerpt_shows_the_same_moment_as_its_source(
     assert "begins at 00:00:00.500 only" in capfd.readouterr().err
 
 
+def test_a_film_of_turned_pixels_keeps_their_shape(make_clip: MakeClip, tmp_path: Path) -> None:
+    turned = make_clip(
+        tmp_path / "a.mp4", width=64, height=48, rotation=90, sar=Fraction(16, 15), frames=3
+    )
+    out = tmp_path / "out.mkv"
+    assert run(["compare", "--at", "0", "-o", str(out), str(turned), str(turned)]) == 0
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (2 * 48 + 4, 64 + 28)
+        assert stream.sample_aspect_ratio == Fraction(15, 16)
+
+
 def test_pictures_are_films_too(films: tuple[Path, Path], tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()

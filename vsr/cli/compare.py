@@ -242,7 +242,11 @@ def _write_film(
             )
     infos = [reel.info for reel in reels]
     container = _FILMS[path.suffix.lower()]
-    settings = comparison_settings(infos, colors[0], leader, montage.size, container)
+    largest = infos[sizes.index(max(sizes))]
+    # Where a picture is turned, its pixels are.
+    aspect = largest.sample_aspect_ratio
+    aspect = 1 / aspect if largest.rotation % 180 else aspect
+    settings = comparison_settings(infos, colors[0], leader, montage.size, container, aspect)
     frames = _moments(films, times, length, leader, montage, settings)
     with progress_counter("compare") as on_frame:
         return write_comparison(frames, settings, path, container, on_frame)

@@ -125,7 +125,12 @@ def combine(
 
 
 def comparison_settings(
-    infos: Sequence[VideoInfo], color: ColorSpec, leader: int, size: tuple[int, int], container: str
+    infos: Sequence[VideoInfo],
+    color: ColorSpec,
+    leader: int,
+    size: tuple[int, int],
+    container: str,
+    aspect: Fraction,
 ) -> EncoderSettings:
     """How a comparison is encoded: as a result would be, in Y'CbCr 4:2:0 of limited range.
 
@@ -135,6 +140,7 @@ def comparison_settings(
         leader: index of the film that gives the times.
         size: width and height of the montage.
         container: `mkv`, `mp4` or `mov`.
+        aspect: of the pixels of the largest film, as shown.
 
     Raises:
         ConfigError: the encoder refuses.
@@ -159,7 +165,7 @@ def comparison_settings(
         height=size[1],
         threads=2,
         container=container,
-        sample_aspect_ratio=max(infos, key=lambda info: info.width).sample_aspect_ratio,
+        sample_aspect_ratio=aspect,
     )
 
 
