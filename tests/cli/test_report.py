@@ -155,6 +155,23 @@ def test_pictures_of_a_film_and_a_film_of_pictures(
     assert document["source_size"] == [128, 96]
 
 
+def test_the_truth_of_the_whole_film_serves_an_excerpt(
+    films: tuple[Path, Path], make_clip: MakeClip, tmp_path: Path
+) -> None:
+    source = make_clip(tmp_path / "film.mkv", frames=20)
+    whole, part = tmp_path / "whole.mkv", tmp_path / "part.mkv"
+    assert run([*UPSCALE, "--", str(source), str(whole)]) == 0
+    assert run([*UPSCALE, "--start", "0.4", "--", str(source), str(part)]) == 0
+    for truth, expected in ((whole, True), (part, True), (films[1], False)):
+        page = tmp_path / "page.html"
+        arguments = ["report", "-q", "--no-check", "-o", str(page), "--reference", str(truth)]
+        assert run([*arguments, str(source), str(part)]) == 0
+        frames = json.loads((tmp_path / "page.json").read_text())["frames"]
+        assert len(frames) == 10
+        found = [frame["reference_psnr_db"] for frame in frames]
+        assert all(value is not None and value > 35 for value in found) is expected
+
+
 def test_what_goes_away_has_no_report(films: tuple[Path, Path], tmp_path: Path) -> None:
     for name in ("-", str(tmp_path / "raw.y4m")):
         assert run([*UPSCALE, "--report", "--", str(films[0]), name]) == 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from vsr.errors import ConfigError, ModelError, OutputError, OutputExistsError, 
 
 if TYPE_CHECKING:
     from vsr.config import UpscaleConfig
+    from vsr.frame import Frame
     from vsr.quality.report import Report
 
 _OURS = b"<title>Quality of "
@@ -38,7 +40,7 @@ _HEAD_BYTES = 4096
     "--reference",
     metavar="GT",
     type=click.Path(readable=False, path_type=Path),
-    help="The ground truth, of RESULT's size.",
+    help="The ground truth, of RESULT's size; of an excerpt or of the whole film.",
 )
 @click.option("--no-check", is_flag=True, help="Leave the conformance check out.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are no report of ours.")
@@ -199,6 +201,9 @@ def make_report(
         if reference is not None:
             real = find_reel(reference)
             truth = film(real, Viewer(real.color(*size)))
+            if declared.timeline is not None and _lasts_like(real, before, not_like=after):
+                frames = _of_ranks(truth.frames, declared.timeline.sources())
+                truth = dataclasses.replace(truth, frames=frames)
         on_frame = stack.enter_context(progress_counter("measure"))
         found = measure(
             film(before, viewers[0]),
@@ -234,6 +239,27 @@ def make_report(
         unavailable=found.unavailable,
         measured_s=found.seconds,
     )
+
+
+def _lasts_like(reel: Reel, other: Reel, *, not_like: Reel) -> bool:
+    """Whether a ground truth is of the whole film, and not of the excerpt that was made larger."""
+    lasts, whole, part = (each.info.duration_s for each in (reel, other, not_like))
+    if lasts is None or whole is None or part is None:
+        return False
+    frame_s = float(1 / (reel.info.frame_rate or 25))
+    return abs(lasts - whole) < 2 * frame_s < abs(lasts - part)
+
+
+def _of_ranks(frames: Iterable[Frame], ranks: Iterable[int]) -> Iterator[Frame]:
+    """Of all frames those of ranks that never fall; ends with either."""
+    numbered = enumerate(frames)
+    at, held = -1, None
+    for rank in ranks:
+        while at < rank:
+            at, held = next(numbered, (rank, None))
+        if held is None:
+            return
+        yield held
 
 
 @contextmanager
