@@ -75,6 +75,19 @@ def test_by_vmaf_torch() -> None:
     assert "VMAF-NEG" in meter.missing
 
 
+def test_of_a_long_film_some_frames_are_scored_as_of_a_short_one() -> None:
+    pytest.importorskip("vmaf_torch")
+    meter = _VmafTorch(every=4)
+    for result, truth in pairs():
+        meter.add(result, truth, (luma(result), luma(truth)))
+    scores = [score for score, _ in meter.finish()]
+    assert [score is None for score in scores] == [False, True, True, True, False, True]
+    assert scores[0] == pytest.approx(SAID[0][0], abs=MOST)
+    assert scores[4] == pytest.approx(SAID[4][0], abs=MOST)
+    assert "one frame in 4" in meter.notes[0]
+    assert _VmafTorch().notes == ()
+
+
 @pytest.mark.skipif(not has_libvmaf(), reason="this PyAV has no libvmaf")
 def test_by_libvmaf() -> None:
     meter = Vmaf(YUV420, COLUMNS, ROWS)

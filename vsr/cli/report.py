@@ -195,7 +195,9 @@ def make_report(
         stack.enter_context(_one_thread())
 
         def film(reel: Reel, viewer: Viewer) -> Film:
-            return Film(reel.frames(stack), viewer, reel.info.time_base)
+            info = reel.info
+            about = round((info.duration_s or 0) * (info.frame_rate or 25)) or info.num_frames
+            return Film(reel.frames(stack), viewer, info.time_base, about)
 
         truth = None
         if reference is not None:

@@ -56,6 +56,8 @@ class Film:
     frames: Iterable[Frame]
     viewer: Viewer
     time_base: Fraction
+    num_frames: int | None = None
+    """About how many there are; None: not known."""
 
 
 @dataclass(slots=True)
@@ -103,7 +105,9 @@ def measure(
     meter = _Meter(source.viewer, result.viewer, result.time_base)
     truth = None
     if reference is not None:
-        truth = GroundTruth(reference.frames, reference.viewer, result.viewer)
+        truth = GroundTruth(
+            reference.frames, reference.viewer, result.viewer, num_frames=result.num_frames
+        )
     for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
         finder.push_frame(new)
         meter.add(rank, old, new, truth)
@@ -211,7 +215,7 @@ class _Meter:
         self.scores.append(score)
         self.album.offer(score, pair, old, new)
 
-    def add_vmaf(self, scores: Sequence[tuple[float, float | None]]) -> None:
+    def add_vmaf(self, scores: Sequence[tuple[float | None, float | None]]) -> None:
         """Note of the first frames what is known at the end alone: VMAF and VMAF-NEG."""
         for rank, (plain, without_gain) in enumerate(scores):
             known = {"reference_vmaf": plain, "reference_vmaf_neg": without_gain}

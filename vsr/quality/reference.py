@@ -39,15 +39,25 @@ class GroundTruth:
         frames: of the reference, one for each of the result; missing ones are not scored.
         viewer: how to look at them.
         result_viewer: how to look at the result.
+        num_frames: how many there are, about; None: not known.
     """
 
-    def __init__(self, frames: Iterable[Frame], viewer: Viewer, result_viewer: Viewer) -> None:
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        viewer: Viewer,
+        result_viewer: Viewer,
+        *,
+        num_frames: int | None = None,
+    ) -> None:
         self._frames, self._viewer, self._result_viewer = iter(frames), viewer, result_viewer
         self._xpsnr: Xpsnr | None = None
         self._vmaf: VmafMeter | None = None
         self._lpips: Lpips | None = None
         self._num_scored = 0
+        self._num_frames = num_frames
         self._missing: dict[str, str] = {}
+        self._notes: tuple[str, ...] = ()
 
     def score(self, result: Frame, luma_HW: Picture) -> TruthScore:
         """Take the next frame of the result, and its luma from black 0 to white 1.
@@ -111,13 +121,13 @@ class GroundTruth:
             return
         try:
             if self._vmaf is None:
-                self._vmaf = open_vmaf(result, truth)
+                self._vmaf = open_vmaf(result, truth, self._num_frames)
             self._vmaf.add(result, truth, luma)
         except ValueError as error:
             self._vmaf = None
             self._missing["VMAF"] = str(error)
 
-    def vmaf(self) -> list[tuple[float, float | None]]:
+    def vmaf(self) -> list[tuple[float | None, float | None]]:
         """VMAF and VMAF-NEG of every frame scored; empty where there is none. Ask once, at the end.
 
         Frames may be fewer than were scored, when the meter failed.
@@ -126,6 +136,7 @@ class GroundTruth:
             return []
         meter, self._vmaf = self._vmaf, None
         self._missing |= meter.missing
+        self._notes = meter.notes
         try:
             return meter.finish()
         except ValueError as error:
@@ -133,7 +144,6 @@ class GroundTruth:
             return []
 
     def unavailable(self) -> tuple[str, ...]:
-        """What could not be measured, each in a sentence; complete after `vmaf`."""
-        return tuple(
-            f"{name}: not available, because {why}." for name, why in self._missing.items()
-        )
+        """What could not be measured, or not of all, in sentences; complete after `vmaf`."""
+        missing = (f"{name}: not available, because {why}." for name, why in self._missing.items())
+        return (*missing, *self._notes)
