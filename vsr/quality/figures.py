@@ -138,8 +138,8 @@ def _plot(
         unit=unit,
         low=least,
         high=most,
-        start=f"{frames[0].time_s:.1f}",
-        end=f"{frames[-1].time_s:.1f}",
+        start=f"{report.frames[0].time_s:.1f}",
+        end=f"{report.frames[-1].time_s:.1f}",
         curves=tuple(
             Curve(name, _stretches(frames, line, low, high, last))
             for name, line in zip(names, lines, strict=True)
