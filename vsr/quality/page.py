@@ -30,6 +30,14 @@ _SUMMARY = (
     ("overshoot_codes", "Overshoot", "codes", "halos and ringing beyond the source's range around"),
     ("clipped_share", "Clipped", "%", "pixels at black or white, less the source's"),
     ("blockiness", "Blockiness", "times", "steps at every eighth pixel, over the source's"),
+    ("grain_codes", "Grain of the source", "codes", "in its flat places"),
+    ("grain_kept", "Grain kept", "times", "the reduced result's over the source's; 1 is alike"),
+    (
+        "naturalness",
+        "Naturalness",
+        "",
+        "distance from photographs, 0 is alike; our own fit, not NIQE's",
+    ),
     ("delta_e", "Colour drift", "CIEDE2000", "mean colour of the worst shot; 1 is just noticed"),
     ("num_frozen", "Frozen frames", "", "stand still while the source moves"),
     ("num_black", "Black frames", "", "where the source is not"),
@@ -37,6 +45,9 @@ _SUMMARY = (
     ("reference_ssim", "Ground truth, SSIM", "", "luma at full size"),
     ("reference_ms_ssim", "Ground truth, MS-SSIM", "", "luma at five sizes"),
     ("reference_xpsnr_db", "Ground truth, XPSNR", "dB", "luma, weighted by what eyes notice"),
+    ("reference_vmaf", "Ground truth, VMAF", "of 100", "model v0.6.1; sharpening is rewarded"),
+    ("reference_vmaf_neg", "Ground truth, VMAF-NEG", "of 100", "the same, sharpening is not"),
+    ("reference_lpips", "Ground truth, LPIPS", "", "unlike to a network, AlexNet; 0 is alike"),
 )
 
 
@@ -124,6 +135,7 @@ def _shot_cells(report: Report, number: int) -> list[str]:
         short(shot.sharpness),
         short(shot.flicker_codes),
         short(shot.detail_codes),
+        short(shot.grain_kept),
     ]
 
 
