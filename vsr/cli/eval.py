@@ -12,7 +12,7 @@ import click
 from vsr.cli.console import print_json, say
 
 if TYPE_CHECKING:
-    from vsr.training.evaluate import Evaluation
+    from vsr.training.scores import Evaluation
 
 
 @click.command("eval")
@@ -260,6 +260,11 @@ def _table(result: Evaluation) -> str:
         )
         for row in result.rows
     ]
+    for row in result.rows:
+        if row.routing is not None:
+            shares = ", ".join(f"{share:.0%}" for share in row.routing.shares)
+            saved = f"{row.routing.macs_saved:.0%} of the largest branch's multiply-adds saved"
+            lines += ["", f"{row.model}: patches by class, easy first: {shares}; {saved}"]
     return "\n".join(lines)
 
 
