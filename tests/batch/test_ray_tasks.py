@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 import vsr
-from tests.batch.test_runs import LISTS, results
+from tests.batch.test_runs import LISTS, WISHES, results, vsr_batch
 from vsr.batch.events import Event
 from vsr.batch.opening import open_manifest, read_manifest
 from vsr.batch.policy import Policy
@@ -149,9 +151,28 @@ def test_a_gpu_is_chosen_by_ray(tmp_path: Path) -> None:
         pass
 
 
-def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray: Any = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(DeviceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         RayTasks(Wants(address="127.0.0.1:1"), tmp_path, tmp_path).__enter__()
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_signal_stops_in_order(cluster: Any, tree: Path, tmp_path: Path) -> None:
+    """Ray takes SIGTERM for itself, and would abort."""
+    out = tmp_path / "out"
+    where = ("--executor", "ray", "--address", cluster.address, "--cpus", "1")
+    with vsr_batch("run", tree, out, *WISHES, *where, "--events") as process:
+        assert process.stdout is not None
+        _ = next(line for line in process.stdout if json.loads(line)["event"] == "progress")
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert stderr.strip().endswith("the same command goes on with the rest")
+    with read_manifest(out) as manifest:
+        assert manifest.clips("running") == []
+        assert len(manifest.clips("waiting")) >= 1
 
 
 def test_a_lost_node(cluster: Any, nodes: list[Any], tree: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from vsr.batch.manifest import FOLDER_NAME
 from vsr.batch.walk import Filters, Found
 from vsr.errors import ConfigError, OpenError, OutputExistsError, StorageError, VsrError
 from vsr.pipeline.output import sha256_of, writing
@@ -98,7 +99,7 @@ class Bucket:
         if is_written and parts.scheme in _READ_ONLY:
             raise ConfigError(f"{url} can only be read", hint="write to s3://, gs:// or a folder")
         _system(url)
-        return cls(url.rstrip("/"), home.absolute() / ".vsr-batch" / "stage")
+        return cls(url.rstrip("/"), _stage(home.absolute()))
 
     def __truediv__(self, path: str) -> Remote:
         """A file by its path in the folder."""
@@ -264,7 +265,11 @@ def send(file: Path, url: str) -> None:
 
 def clear_stage(home: Path) -> None:
     """Remove copies that a killed run has left."""
-    shutil.rmtree(home / ".vsr-batch" / "stage", ignore_errors=True)
+    shutil.rmtree(_stage(home), ignore_errors=True)
+
+
+def _stage(home: Path) -> Path:
+    return home / FOLDER_NAME / "stage"
 
 
 def _chunk(remote: Any, url: str) -> bytes:

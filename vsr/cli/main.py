@@ -173,7 +173,8 @@ def main() -> NoReturn:
 
 def _stopped(error: BaseException) -> int:
     """Say that the user's wish was heard, and what is kept."""
-    number = error.number if isinstance(error, Stopped) else signal.SIGINT
+    # Of what a library made of our exception, only that it is an interrupt is left.
+    number = error.number if isinstance(error, Stopped) else STOPPER.number or signal.SIGINT
     said = "; ".join(("interrupted", *getattr(error, "__notes__", ())))
     return _complain(said, exit_code(number))
 
