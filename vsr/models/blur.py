@@ -4,8 +4,8 @@ A small picture y of a scene x is y = (x * k) at every s-th pixel. The kernel k 
 Gaussian of any width and direction, which is stated in pixels of the small picture: so one
 statement serves every scale.
 
-The estimate is blind. Spectra of natural scenes fall as about 1/f^2 in power (Burton and Moorhead, 1987;
-Field, 1987); what falls faster was blurred. Sum over the aliases n of decimation,
+The estimate is blind. Spectra of natural scenes fall as about 1/f^2 in power (Burton and Moorhead,
+1987; Field, 1987); what falls faster was blurred. Sum over the aliases n of decimation,
 
     log P(f) = log [ sum_n A(theta_n) |f + n|^-a exp(-4 pi^2 (f + n)^T S (f + n)) + N ],
 

@@ -7,8 +7,9 @@ that, and is then applied to the picture; back-projection ends it (ibid., sectio
 What differs: convolutions run at the small size and end in a pixel shuffle, which costs s^2 times
 less; the blur is estimated from the picture's spectrum (`models.blur`) where none is given, in
 place of the patches' recurrence; of small pictures less is learnt, and that of what
-back-projection leaves in place of what interpolation does; steps are fixed and the learning rate falls on a cosine; crops are of the
-picture's eight turns alone, and the eight are not averaged over at the end.
+back-projection leaves in place of what interpolation does; steps are fixed and the learning rate
+falls on a cosine; crops are of the picture's eight turns alone, and the eight are not averaged over
+at the end.
 
 Nothing is stored: the state is a seed, and each picture starts anew.
 """
