@@ -242,6 +242,24 @@ def resolve_config(
     return build(UpscaleConfig, merged, origins)
 
 
+def overlay(config: UpscaleConfig, wishes: Mapping[str, Any], origin: str) -> UpscaleConfig:
+    """A configuration with stronger wishes; what they leave out stays.
+
+    Args:
+        config: the weaker.
+        wishes: nested values by key.
+        origin: where the wishes were written, for the message.
+
+    Raises:
+        ConfigError: a key or value is refused.
+    """
+    merged = config.model_dump(exclude_unset=True)
+    origins: dict[str, str] = {}
+    _drop_weaker_sizes(merged, wishes)
+    _merge(merged, wishes, origins, origin)
+    return build(UpscaleConfig, merged, origins)
+
+
 def _drop_weaker_sizes(merged: dict[str, Any], stronger: Mapping[str, Any]) -> None:
     """Forget sizes of weaker wishes when stronger ones say how large, or name a model."""
     given = [key for key in _SIZE_KEYS if stronger.get(key) is not None]

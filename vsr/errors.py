@@ -34,6 +34,10 @@ class ConfigError(VsrError, ValueError):
     exit_code = 2
 
 
+class OtherDeviceError(ConfigError):
+    """An unfinished run was planned for a device that gives other bits than this one."""
+
+
 class MediaError(VsrError):
     """The input cannot be used."""
 
@@ -90,6 +94,10 @@ class OutputError(VsrError, OSError):
     exit_code = 6
 
 
+class OutputHeldError(OutputError):
+    """Another run is working on the same output."""
+
+
 class OutputExistsError(OutputError, FileExistsError):
     """Something that is not ours is already at the output name."""
 
@@ -100,6 +108,12 @@ class EncodeError(OutputError):
 
 class LossRefusedError(OutputError):
     """`--strict` was given and the container asked for would lose something of the source."""
+
+
+class StorageError(VsrError, OSError):
+    """An object store cannot be reached, or gave back something else than it was given."""
+
+    exit_code = 6
 
 
 class CheckFailedError(VsrError, RuntimeError):

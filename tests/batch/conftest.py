@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import pytest
 
-from vsr.batch import forecast, local, scan
-from vsr.batch.processes import Failure, Said
+from vsr.batch import forecast, processes, scan
+from vsr.batch.executor import Failure, Said
 from vsr.config import UpscaleConfig
 from vsr.errors import VsrError
 from vsr.pipeline import listen
@@ -33,8 +33,8 @@ class Job:
 class ProcessesHere:
     """`Processes` without any: each thing is done at once, and heard of later."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, _gpus: object = ()) -> None:
+        self.count = count
         self._said: deque[Said] = deque()
         self.num_busy = 0
 
@@ -46,7 +46,7 @@ class ProcessesHere:
 
     @property
     def num_free(self) -> int:
-        return self._count - self.num_busy
+        return self.count - self.num_busy
 
     def begin(self, key: int, function: Callable[..., Any], *arguments: Any) -> None:
         self.num_busy += 1
@@ -78,7 +78,7 @@ def failure_of(error: VsrError, *, may_pass: bool = False) -> Failure:
 
 def do_work_here(patch: pytest.MonkeyPatch) -> None:
     """Start no process for any work of a batch; the bytes are the same."""
-    for module in (forecast, local, scan):
+    for module in (forecast, processes, scan):
         patch.setattr(module, "Processes", ProcessesHere)
     patch.setattr(listen, "can_start", lambda: False)
     patch.setattr(upscale_module, "open_workers", lambda _: LocalWorkers())

@@ -148,3 +148,22 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a link"):
         open_manifest(out)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_an_older_schema_is_read_and_renewed(tmp_path: Path) -> None:
+    with open_manifest(tmp_path) as manifest:
+        add(manifest, "a.mp4")
+    file = tmp_path / FOLDER_NAME / "manifest.sqlite"
+    connection = sqlite3.connect(file)
+    for column in ("is_interlaced", "is_hdr"):
+        connection.execute(f"ALTER TABLE clips DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = file.read_bytes()
+    with read_manifest(tmp_path) as manifest:
+        assert manifest.clips()[0].is_hdr is False
+    assert file.read_bytes() == before
+    with open_manifest(tmp_path) as manifest:
+        manifest.change(1, is_hdr=True)
+    with read_manifest(tmp_path) as manifest:
+        assert manifest.clips()[0].is_hdr is True

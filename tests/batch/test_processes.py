@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from vsr.batch.processes import Failure, Processes, Said
-from vsr.errors import DecodeError, OutputError, OutputExistsError, VsrError
+from vsr.batch.executor import Failure, Said
+from vsr.batch.processes import Processes
+from vsr.errors import DecodeError, DeviceError, OutputError, OutputExistsError, VsrError
 
 
 def double(job: Any, number: int) -> int:
@@ -37,6 +38,10 @@ def linger(_job: Any, folder: Path) -> None:
         time.sleep(60)
     finally:
         (folder / "cleaned").touch()
+
+
+def gpu(_job: Any) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def answers(processes: Processes, count: int) -> list[Said]:
@@ -87,3 +92,18 @@ def test_an_error_lets_workers_clean_up(tmp_path: Path) -> None:
             time.sleep(0.05)
         raise KeyboardInterrupt
     assert (tmp_path / "cleaned").exists()
+
+
+def test_each_worker_has_its_gpu_and_its_heir_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    with Processes(2, gpus=(0, 2)) as processes:
+        for _ in range(2):
+            processes.begin(1, gpu)
+            processes.begin(2, gpu)
+            assert {said.key: said.value for said in answers(processes, 2)} in (
+                {1: "4", 2: "7"},
+                {1: "7", 2: "4"},
+            )
+            processes.ask(crash)
+    with pytest.raises(DeviceError, match="names only 3"):
+        Processes(1, gpus=(3,))

@@ -6,6 +6,7 @@ against the noise that real results have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.media.film import BT709, YUV420
-from vsr.frame import Frame
+from vsr.frame import Frame, Plane
 from vsr.pipeline.shots import CutDetector
 from vsr.quality.findings import find, of_check, verdict, without_noise
 from vsr.quality.measure import Film, Measured, measure
@@ -90,6 +91,16 @@ def dark(index: int) -> Planes:
     return [
         16 + np.float32(0.12) * (luma - 16) + noise,
         *(128 + np.float32(0.15) * (plane - 128) for plane in chroma),
+    ]
+
+
+def night(index: int) -> Planes:
+    """A thirtieth of the light, so that movement is half a code, under noise of a code."""
+    luma, *chroma = scene(5, index)
+    noise = np.random.default_rng(index).normal(0, 1, luma.shape).astype(np.float32)
+    return [
+        16 + np.float32(0.03) * (luma - 16) + noise,
+        *(128 + np.float32(0.03) * (plane - 128) for plane in chroma),
     ]
 
 
@@ -177,7 +188,7 @@ def spoiled(spoil: Spoil) -> Measured:
     return measured(source, changed)
 
 
-@pytest.mark.parametrize("kind", [static, starting, noisy, cuts, fades, dark, drawn])
+@pytest.mark.parametrize("kind", [static, starting, noisy, cuts, fades, dark, night, drawn])
 def test_a_clean_result_of_any_kind_raises_no_alarm(kind: Callable[[int], Planes]) -> None:
     found = measured(*film(kind))
     assert found.findings == ()
@@ -213,6 +224,16 @@ def seamed(_: int, planes: Planes) -> None:
 def seamed_below(_: int, planes: Planes) -> None:
     """The border of a tile that does not reach to the edge."""
     planes[0][60:, 120:] += 2
+
+
+def softer(_: int, planes: Planes) -> None:
+    """A tile that another way of computing made: as bright, less sharp."""
+    planes[0][:, COLUMNS:] = cv2.GaussianBlur(planes[0], (0, 0), 0.9)[:, COLUMNS:]
+
+
+def sharper_below(_: int, planes: Planes) -> None:
+    soft = cv2.GaussianBlur(planes[0], (0, 0), 1.5)
+    planes[0][120:] = (1.6 * planes[0] - 0.6 * soft)[120:]
 
 
 def pumping(index: int, planes: Planes) -> None:
@@ -252,6 +273,8 @@ def invented_for_long(index: int, planes: Planes) -> None:
         # Half of the picture is brighter too.
         (seamed, "seam", (None, 0), {"colour"}),
         (seamed_below, "seam", (None, 0), {"colour"}),
+        (softer, "seam", (None, 0), {"patch"}),
+        (sharper_below, "seam", (None, 0), set()),
         (pumping, "flicker", (17, 10), {"unlike"}),
         (shimmering, "flicker", (16, 11), {"unlike", "patch"}),
         (blurred, "blur", (CUT, FRAMES - CUT), {"unlike"}),
@@ -270,6 +293,15 @@ def test_a_planted_defect_is_found_and_named(
     assert kind in verdict(found, True)
 
 
+def test_a_frame_that_stands_in_the_dark_is_found() -> None:
+    source, result = film(night)
+    held = [*result]
+    for index, shown in ((6, 5), (12, 11), (13, 11), (14, 11)):
+        held[index] = replace(result[index], planes=result[shown].planes)
+    found = [f for f in measured(source, held).findings if f.kind == "frozen"]
+    assert [(f.first_frame, f.num_frames) for f in found] == [(6, 1), (12, 3)]
+
+
 def test_where_a_patch_and_a_seam_lie_is_said() -> None:
     patch = next(f for f in spoiled(invented).findings if f.kind == "patch")
     x, y = (int(word.rstrip("%")) for word in patch.sentence.split() if word.endswith("%"))
@@ -278,6 +310,15 @@ def test_where_a_patch_and_a_seam_lie_is_said() -> None:
     seams = [f.sentence for f in spoiled(seamed).findings if f.kind == "seam"]
     assert len(seams) == 1
     assert f"column {COLUMNS // 2} " in seams[0]
+    for spoil, line, at in ((softer, "column", COLUMNS // 2), (sharper_below, "row", 60)):
+        seams = [f.sentence for f in spoiled(spoil).findings if f.kind == "seam"]
+        assert len(seams) == 1
+        found = re.search(
+            rf"sharpness runs along {line} (\d+), (\d+)% (less|more) beyond", seams[0]
+        )
+        assert found is not None
+        assert abs(int(found[1]) - at) <= 2
+        assert found[3] == ("less" if spoil is softer else "more")
 
 
 def test_noise_taken_from_a_still_scene_is_no_standstill() -> None:
@@ -301,6 +342,24 @@ def test_noise_taken_from_a_still_scene_is_no_standstill() -> None:
     lost = [f.model_copy(update={"frozen": True, "psnr_db": 20.0}) for f in found.frames]
     assert all(f.frozen for f in without_noise(lost))
     assert [f.kind for f in find(lost, (), ([], []), None)] == ["frozen"]
+
+
+def without_noise_of_8(luma: Plane) -> NDArray[np.uint8]:
+    codes = np.asarray(luma, np.uint8)
+    return np.asarray(cv2.fastNlMeansDenoising(codes, None, 12, 5, 11), np.uint8)
+
+
+def test_a_film_whose_noise_was_taken_is_named() -> None:
+    source, result = film(noisy)
+    cleaned = [
+        replace(
+            frame,
+            planes=(without_noise_of_8(frame.planes[0]), *frame.planes[1:]),
+        )
+        for frame in result
+    ]
+    lost = [f for f in measured(source, cleaned).findings if f.kind == "grain"]
+    assert [(f.first_frame, f.num_frames) for f in lost] == [(0, FRAMES)]
 
 
 def test_what_a_check_found_is_named_first() -> None:

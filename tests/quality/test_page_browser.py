@@ -22,6 +22,7 @@ from tests.quality.test_report import (
     measured,
     report_of,
 )
+from vsr.cli.main import run
 from vsr.quality.page import to_html
 from vsr.quality.report import Report, shown
 
@@ -67,9 +68,10 @@ Opener = Callable[..., Seen]
 def show(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
     contexts = []
 
-    def opened(report: Report, **options: Any) -> Seen:
-        path = tmp_path / "page.html"
-        path.write_text(to_html(report), encoding="utf-8")
+    def opened(report: Report | Path, **options: Any) -> Seen:
+        path = tmp_path / "page.html" if isinstance(report, Report) else report
+        if isinstance(report, Report):
+            path.write_text(to_html(report), encoding="utf-8")
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         seen = Seen(page, path.as_uri())
@@ -142,9 +144,9 @@ def test_the_border_moves_by_keyboard_and_by_pointer(report: Report, show: Opene
 def test_plots_have_every_point_and_say_their_values(report: Report, show: Opener) -> None:
     seen = show(report)
     plots = seen.page.locator(".plot")
-    assert plots.count() == 7
+    assert plots.count() == 8
     # The first frame of a shot has no flicker.
-    for number, expected in ((0, [FRAMES]), (2, [CUT - 1, FRAMES - CUT - 1]), (6, [FRAMES] * 3)):
+    for number, expected in ((0, [FRAMES]), (2, [CUT - 1, FRAMES - CUT - 1]), (7, [FRAMES] * 3)):
         lines = (
             plots.nth(number)
             .locator("polyline")
@@ -242,3 +244,24 @@ def test_hostile_names_and_tags_are_text(report: Report, show: Opener) -> None:
     assert cell.text_content() == shown(HOSTILE)
     assert page.title().endswith(shown(HOSTILE))
     assert page.locator(".compare").count() == len(report.stills)
+
+
+def test_the_page_of_a_real_run(media_dir: Path, tmp_path: Path, show: Opener) -> None:
+    """By the command line, with a network, on a film with sound."""
+    result = tmp_path / "large.mkv"
+    arguments = ["--start", "10", "--duration", "0.25", "--device", "cpu", "--report", "-q"]
+    source = str(media_dir / "bbb_480p_30s.mp4")
+    assert run(["upscale", "--model", "flowprop-xs-x4-bi", *arguments, source, str(result)]) == 0
+    seen = show(result.with_name("large.mkv.report.html"))
+    page = seen.page
+    assert "the same film" in page.locator(".verdict").inner_text()
+    points = page.locator(".plot").first.locator("polyline")
+    assert points.evaluate("line => line.points.numberOfItems") == 6
+    page.locator(".compare input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert clip(page) == pytest.approx((0.51, 0.51), abs=0.005)
+    text = page.locator("main").inner_text()
+    for words in ("Naturalness", "not NIQE's", "bottleneck", "flowprop-xs-x4-bi", "audio 0"):
+        assert words in text
+    assert page.locator("summary", has_text="Settings").count() == 1
+    seen.assert_quiet()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tests.media.film import BT709, YUV420
 from vsr.frame import Frame
 from vsr.pipeline.shots import CutDetector
+from vsr.quality.figures import plots
 from vsr.quality.findings import verdict
 from vsr.quality.measure import Film, Measured, measure
 from vsr.quality.page import to_html
@@ -271,3 +272,32 @@ def test_a_turned_and_boxed_film_is_seen_upright() -> None:
     assert np.array_equal(seen.small_3HW, upright.small_3HW)
     boxed = Viewer(BT709, box=(10, 4, 20, 16)).view(frame(3, planes))
     assert np.array_equal(boxed.luma_HW, upright.luma_HW[4:20, 10:30])
+
+
+def test_what_was_measured_now_and_then_is_one_curve(clean: Measured) -> None:
+    frames = tuple(
+        f.model_copy(update={"reference_vmaf": 90.0 + f.frame if f.frame % 5 == 0 else None})
+        for f in clean.frames
+    )
+    report = report_of(clean, frames=frames)
+    plot = next(plot for plot in plots(report, 1) if "VMAF" in plot.title)
+    assert len(plot.curves[0].stretches) == 1
+    assert len(plot.curves[0].stretches[0].split()) == len(plot.values.split()) == 5
+    assert plot.end == f"{frames[-1].time_s:.1f}"
+    flicker = next(plot for plot in plots(report, 1) if plot.title == "Flicker")
+    assert len(flicker.curves[0].stretches) == 2
+
+
+def test_a_black_frame_is_no_example_of_the_best() -> None:
+    def starts_black(index: int, factor: int) -> list[NDArray[np.float32]]:
+        luma, *chroma = pictures(index, factor)
+        return [0 * luma + 16, *(0 * p + 128 for p in chroma)] if index < 4 else [luma, *chroma]
+
+    source, result = (
+        Film([frame(k, starts_black(k, n)) for k in range(10)], Viewer(BT709), Fraction(1, 1000))
+        for n in (1, 2)
+    )
+    stills = measure(source, result, CutDetector()).stills
+    frames = {title: still.frame for still in stills for title in still.title.split(" and ")}
+    assert frames["best"] >= 4
+    assert frames["typical"] >= 4

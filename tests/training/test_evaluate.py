@@ -13,9 +13,10 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from vsr.cli.eval import command
+from vsr.cli.eval import _table, command
 from vsr.errors import ConfigError, OpenError, ShapeError
 from vsr.models.catalog import get_spec
+from vsr.models.image.classsr import ClassSR
 from vsr.models.image.interpolation import Interpolation, imresize
 from vsr.models.upscaler import State
 from vsr.quality.metrics import round_to_8_bit
@@ -240,6 +241,20 @@ def test_command_prints_a_table_and_json(clips: Path, tmp_path: Path) -> None:
     }
     assert document["rows"][0]["psnr"] == pytest.approx(psnr, abs=1e-9)
     assert document["protocol"]["channel"] == "y"
+
+
+def test_where_patches_went_is_told(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    network = ClassSR(scale=4, widths=(3, 4, 5)).eval()
+    monkeypatch.setattr("vsr.training.evaluate.load_upscaler", lambda _: network)
+    result = evaluate(["classsr-x4"], clips)
+    routing = result.rows[0].routing
+    assert routing is not None
+    assert sum(routing.shares) == pytest.approx(1) and routing.macs_saved < 1
+    (row,) = result.describe()["rows"]
+    assert row["routing"] == {"shares": routing.shares, "macs_saved": routing.macs_saved}
+    told = f"classsr-x4: patches by class, easy first: {routing.shares[0]:.0%}"
+    assert told in _table(result)
 
 
 def test_flicker_is_scored_between_consecutive_frames(clips: Path) -> None:

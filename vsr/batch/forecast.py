@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vsr.batch.manifest import Clip, Manifest
 from vsr.batch.processes import Processes
+from vsr.batch.rules import traits_of
 from vsr.batch.settings import Settings
 from vsr.batch.status import pixels_of
 from vsr.batch.work import Cost, sample
@@ -88,7 +89,7 @@ def _measure(
             raise JobCancelledError("stopped")
         assert clip.output is not None, "what has no name does not wait"
         source, output = settings.source / clip.path, out / clip.output
-        cost = processes.ask(sample, source, output, settings.config)
+        cost = processes.ask(sample, source, output, settings.asked.config_for(traits_of(clip)))
         if isinstance(cost, Cost):
             return cost
     return None

@@ -55,6 +55,8 @@ class Clip:
     """As declared, later as made."""
     duration_s: float | None
     codec: str | None
+    is_interlaced: bool
+    is_hdr: bool
     frames_done: int
     seconds: float | None
     """That making it took."""
@@ -68,6 +70,7 @@ class Clip:
 _COLUMNS = ", ".join(field.name for field in fields(Clip))
 _CHANGEABLE = {field.name for field in fields(Clip)} - {"id", "path", "state"}
 _BLOBS = ("path", "output")
+_FLAGS = ("is_gone", "is_interlaced", "is_hdr")
 
 
 class Manifest:
@@ -215,7 +218,8 @@ def _clip(row: Iterable[Any]) -> Clip:
     for name in _BLOBS:
         if data[name] is not None:
             data[name] = os.fsdecode(data[name])
-    data["is_gone"] = bool(data["is_gone"])
+    for name in _FLAGS:
+        data[name] = bool(data[name])
     return Clip(**data)
 
 

@@ -41,6 +41,11 @@ def sidecar_name(output: str) -> str:
     return f"{output}.json"
 
 
+def page_name(output: str) -> str:
+    """Of the report of a result's quality."""
+    return f"{output}.report.html"
+
+
 class Names:
     """The names that are taken in an output folder.
 

@@ -13,7 +13,7 @@ from vsr.pipeline.output import try_flock, writing
 
 _FILE_NAME = "manifest.sqlite"
 _LOCK_NAME = "lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x76737262  # "vsrb"
 _LOCK_PATIENCE_S = 0.5
 """For a run that was killed a moment ago, and for who looks whether there is one."""
@@ -45,7 +45,9 @@ CREATE TABLE clips (
     result_bytes INTEGER,
     source_sha256 TEXT,
     result_sha256 TEXT,
-    weights_sha256 TEXT
+    weights_sha256 TEXT,
+    is_interlaced INTEGER NOT NULL DEFAULT 0,
+    is_hdr INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE history (
     id INTEGER PRIMARY KEY,
@@ -57,6 +59,13 @@ CREATE TABLE history (
 CREATE INDEX clips_by_state ON clips (state);
 CREATE INDEX history_by_clip ON history (clip);
 """
+_STEPS = {
+    1: """
+ALTER TABLE clips ADD COLUMN is_interlaced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE clips ADD COLUMN is_hdr INTEGER NOT NULL DEFAULT 0;
+"""
+}
+"""What makes the next version of each older one."""
 
 
 def folder_of(out: Path) -> Path:
@@ -133,6 +142,13 @@ def read_manifest(out: Path) -> Manifest:
             # in, and has to be told that it needs none.
             connection = _connect(f"{address}?immutable=1", uri=True)
             _refuse_newer(connection, out)
+        version = _version(connection)
+        if version < SCHEMA_VERSION:
+            # Not ours to change: what is read is a copy.
+            older, connection = connection, _connect(":memory:")
+            older.backup(connection)
+            older.close()
+            _renew(connection, version)
     return Manifest(connection, out)
 
 
@@ -161,11 +177,20 @@ def _prepare(connection: sqlite3.Connection, out: Path) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # A power cut may cost the last rows, which the journals of the clips know better.
     connection.execute("PRAGMA synchronous = NORMAL")
-    if _version(connection) == 0:
+    version = _version(connection)
+    if version == 0:
         connection.executescript(
             f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    else:
+        _renew(connection, version)
+
+
+def _renew(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of an older version up to date."""
+    for step in range(version, SCHEMA_VERSION):
+        connection.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -7,16 +7,18 @@ date differs, by the digest that was taken while it was made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vsr.batch.executor import Failure
 from vsr.batch.manifest import Clip, Manifest, State, now
 from vsr.batch.naming import Names, wished_name
-from vsr.batch.processes import Failure, Processes
-from vsr.batch.walk import Filters, Found, Tree
+from vsr.batch.processes import Processes
+from vsr.batch.rules import Asked
+from vsr.batch.storage import BucketTree, Source
+from vsr.batch.walk import Filters, Found, Listing, Tree
 from vsr.batch.work import Facts, digest, look_at
-from vsr.config import UpscaleConfig
 from vsr.errors import DeviceError, JobCancelledError, ModelError
 
 _FORGOTTEN: dict[str, Any] = {
@@ -56,8 +58,8 @@ class ScanReport:
 @dataclass(slots=True)
 class _Scan:
     manifest: Manifest
-    source: Path
-    config: UpscaleConfig
+    source: Source
+    asked: Asked
     rows: dict[str, Clip]
     report: ScanReport = field(default_factory=ScanReport)
     todo: list[Found] = field(default_factory=list)
@@ -70,8 +72,8 @@ class _Scan:
 
 def scan(
     manifest: Manifest,
-    source: Path,
-    config: UpscaleConfig,
+    source: Source,
+    asked: Asked,
     filters: Filters,
     *,
     anew: bool = False,
@@ -82,8 +84,8 @@ def scan(
 
     Args:
         manifest: written to as the scan goes on; a scan that is stopped goes on with the next.
-        source: folder of the tree.
-        config: what is asked for; clips that it cannot be done to are quarantined.
+        source: where the tree is.
+        asked: what is asked for; clips that it cannot be done to are quarantined.
         filters: which files are clips.
         anew: look at all clips again and make all of them anew, since something else is asked for.
         on_looked: how far it is.
@@ -94,9 +96,15 @@ def scan(
         ModelError, DeviceError: no clip could be made like that.
         JobCancelledError: `should_stop` said so.
     """
-    run = _Scan(manifest, source, config, {clip.path: clip for clip in manifest.clips()})
+    # Who plans need not have the device that is asked for.
+    asked = replace(asked, config=asked.config.model_copy(update={"device": "cpu"}))
+    run = _Scan(manifest, source, asked, {clip.path: clip for clip in manifest.clips()})
     run.anew = anew
-    tree = Tree(source, filters, manifest.out)
+    tree: Listing = (
+        Tree(source, filters, manifest.out)
+        if isinstance(source, Path)
+        else BucketTree(source, filters)
+    )
     seen: set[str] = set()
     with manifest.together():
         for found in tree.walk():
@@ -170,7 +178,7 @@ def _look_at_all(run: _Scan, on_looked: OnLooked, should_stop: Callable[[], bool
     for row in run.rows.values():
         if row.output is not None:
             names.take(row.output)
-    container = run.config.container
+    container = run.asked.config.container
     # Who keeps its own name comes first, so that it is never the one that has to give way.
     todo = sorted(
         run.todo,
@@ -204,10 +212,11 @@ def _is_same_file(run: _Scan, processes: Processes, found: Found) -> bool:
 def _look(run: _Scan, processes: Processes, found: Found, names: Names) -> None:
     """Look at a new or changed file, and enter it."""
     row = run.rows.get(found.path)
-    wished = wished_name(found.path, run.config.container)
+    wished = wished_name(found.path, run.asked.config.container)
     output = row.output if row is not None and row.output is not None else None
-    outcome = processes.ask(look_at, run.source / found.path, run.manifest.out / wished, run.config)
-    if isinstance(outcome, Facts) and run.config.container == "auto":
+    source, target = run.source / found.path, run.manifest.out / wished
+    outcome = processes.ask(look_at, source, target, run.asked, found.path)
+    if isinstance(outcome, Facts):
         wished = wished_name(found.path, outcome.container)
     output = output or names.give(found.path, wished)
     if isinstance(outcome, Failure):
@@ -226,6 +235,8 @@ def _look(run: _Scan, processes: Processes, found: Found, names: Names) -> None:
         "frames": outcome.frames,
         "duration_s": outcome.duration_s,
         "codec": outcome.codec,
+        "is_interlaced": outcome.is_interlaced,
+        "is_hdr": outcome.is_hdr,
     }
     if row is None:
         run.report.new += 1

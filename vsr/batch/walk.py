@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from vsr.errors import ConfigError, OpenError
 
@@ -41,12 +42,12 @@ class Filters:
     def is_included(self, path: str) -> bool:
         """Whether a file is looked for, by its name."""
         if self.include:
-            return _matches(path, self.include)
+            return matches(path, self.include)
         return PurePosixPath(path).suffix.lower() in SUFFIXES
 
     def is_excluded(self, path: str) -> bool:
         """Whether a file or folder is left out by its name."""
-        return _matches(path, self.exclude)
+        return matches(path, self.exclude)
 
     def has_size(self, size_bytes: int) -> bool:
         """Whether a file is neither too small nor too large."""
@@ -65,6 +66,20 @@ class Found:
     mtime_ns: int = 0
     problem: str | None = None
     """Why it can be no clip, one sentence."""
+
+
+class Listing(Protocol):
+    """Files that were found, wherever they are."""
+
+    unread: list[str]
+    """Folders, relative to the root, that could not be listed."""
+    num_left_out: int
+    """Files that are not wanted, by name or size."""
+    num_linked_folders: int
+    """Links to folders, none of which was followed."""
+
+    def walk(self) -> Iterator[Found]:
+        """All that is wanted."""
 
 
 class Tree:
@@ -171,6 +186,7 @@ def _is_hidden(path: str) -> bool:
     return PurePosixPath(path).name.startswith(".")
 
 
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+def matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path from the tree's root fits one of the patterns, as `Filters` has them."""
     name = PurePosixPath(path).name
     return any(fnmatchcase(path if "/" in p else name, p) for p in patterns)

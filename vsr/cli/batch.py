@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsr.cli.choices import film_options, resolve, result_options
+from vsr.cli.batch_asked import (
+    AS_JSON,
+    OUT,
+    Wishes,
+    read_bytes,
+    read_places,
+    read_policy,
+    read_wishes,
+    tree_options,
+)
+from vsr.cli.batch_executor import (
+    EXECUTOR_FLAGS,
+    executor_options,
+    make_executor,
+    refuse_stray,
+    several_gpus,
+)
+from vsr.cli.batch_report import report_command
 from vsr.cli.console import print_json, print_line, progress_counter
 from vsr.cli.stopping import STOPPER
 from vsr.errors import ConfigError
@@ -19,57 +34,15 @@ from vsr.errors import ConfigError
 if TYPE_CHECKING:
     from vsr.batch.forecast import Forecast
     from vsr.batch.manifest import Manifest
+    from vsr.batch.policy import Policy
     from vsr.batch.scan import ScanReport
     from vsr.batch.settings import Settings
-    from vsr.batch.walk import Filters
-    from vsr.config import UpscaleConfig
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_FILTERS = ("include", "exclude", "min_size", "max_size")
+    from vsr.batch.storage import Bucket, Source
 
 
-def _bytes(text: str) -> int:
-    """Read an amount of data: `500000`, `20MB`, `1.5G`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no amount of data: expected 500000, 20MB or 1.5G")
-    return round(float(found[1]) * _UNITS[found[2]])
-
-
-_OUT = click.argument("out", metavar="OUT", type=click.Path(readable=False, path_type=Path))
-_SRC = click.argument("source", metavar="SRC", type=click.Path(readable=False, path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-
-
-def _tree_options(function: AnyFunction) -> AnyFunction:
-    """What `plan` and `run` share: the two folders, which files are clips, how they are made."""
-    options = (
-        _SRC,
-        _OUT,
-        click.option(
-            "--include", metavar="GLOB", multiple=True, help="Clips are these.  [default: by name]"
-        ),
-        click.option(
-            "--exclude", metavar="GLOB", multiple=True, help="Leave out these files and folders."
-        ),
-        click.option(
-            "--min-size", type=_bytes, metavar="N", help="Leave out smaller files, such as 20MB."
-        ),
-        click.option("--max-size", type=_bytes, metavar="N", help="Leave out larger files."),
-        film_options,
-        result_options,
-        click.option("--restart", is_flag=True, help="Make all clips anew."),
-        click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing."),
-        _JSON,
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-@click.group("batch", short_help="Make all videos of a folder tree larger.")
+@click.group(
+    "batch", commands=[report_command], short_help="Make all videos of a folder tree larger."
+)
 def command() -> None:
     """Make all videos of a folder tree larger, over as many runs as it takes.
 
@@ -79,10 +52,10 @@ def command() -> None:
 
 
 @command.command("plan")
-@_tree_options
+@tree_options
 @click.option("--no-estimate", is_flag=True, help="Do not measure how long it will take.")
 def plan_command(
-    source: Path, out: Path, dry_run: bool, as_json: bool, no_estimate: bool, **flags: Any
+    source: Path | str, out: Path, dry_run: bool, as_json: bool, no_estimate: bool, **flags: Any
 ) -> None:
     """Find the videos in SRC, look at each, and note in OUT what is to be made of it.
 
@@ -91,24 +64,35 @@ def plan_command(
     from vsr.cli.batch_tell import tell_plan
 
     restart = flags.pop("restart")
-    config, filters = _wishes(flags)
-    with _opened(source, out, dry_run=dry_run) as manifest:
-        report = _plan(manifest, source, config, filters, restart=restart)
+    several_gpus(flags)
+    wishes = read_wishes(flags)
+    tree, target = read_places(source, out)
+    with _opened(tree, out, dry_run=dry_run) as manifest:
+        report = _plan(manifest, tree, wishes, target, restart=restart)
         guess = None if no_estimate else _guess(manifest)
         tell_plan(manifest, report, guess, as_json=as_json)
 
 
 @command.command("run")
-@_tree_options
-@click.option("--workers", type=click.IntRange(1, 256), default=1, help="Clips made at a time.")
+@tree_options
+@click.option("--workers", type=click.IntRange(1, 256), help="Clips made at a time.  [default: 1]")
+@executor_options
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="For crashes and the like.")
 @click.option(
     "--min-free",
-    type=_bytes,
+    type=read_bytes,
     metavar="SIZE",
     default="1G",
     help="Room to leave on the disk of OUT.",
 )
+@click.option(
+    "--priority",
+    "priorities",
+    metavar="GLOB=N",
+    multiple=True,
+    help="Make these first; the greater N, the earlier.",
+)
+@click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Begin no clip at this time of day.")
 @click.option("--overwrite", is_flag=True, help="Replace files of others at a result's name.")
 @click.option(
     "--metrics",
@@ -118,7 +102,7 @@ def plan_command(
 )
 @click.option("--events", is_flag=True, help="Print progress on stdout, one JSON object a line.")
 def run_command(
-    source: Path,
+    source: Path | str,
     out: Path,
     dry_run: bool,
     as_json: bool,
@@ -134,19 +118,23 @@ def run_command(
         raise ConfigError("events and one document cannot both go to stdout", hint="choose one")
     from vsr.cli.batch_tell import tell_status
 
-    policy = {name: flags.pop(name) for name in ("workers", "retries", "min_free", "overwrite")}
+    policy = read_policy(flags)
+    crew = {name: flags.pop(name) for name in ("workers", *EXECUTOR_FLAGS)}
+    crew["gpu_numbers"] = several_gpus(flags)
+    refuse_stray(crew)
     restart = flags.pop("restart")
-    config, filters = _wishes(flags)
-    with _opened(source, out, dry_run=dry_run) as manifest:
-        settings = _settled(manifest, source, config, filters, restart=restart)
+    wishes = read_wishes(flags)
+    tree, target = read_places(source, out)
+    with _opened(tree, out, dry_run=dry_run) as manifest:
+        settings = _settled(manifest, tree, wishes, target, restart=restart)
         if not dry_run:
-            _run(manifest, settings, policy, metrics, events=events)
+            _run(manifest, settings, policy, crew, metrics, events=events)
         return tell_status(manifest, as_json=as_json, is_quiet=events)
 
 
 @command.command("status")
-@_OUT
-@_JSON
+@OUT
+@AS_JSON
 def status_command(out: Path, as_json: bool) -> None:
     """Say how far the batch in OUT is; also while it runs."""
     from vsr.batch.opening import read_manifest
@@ -157,7 +145,7 @@ def status_command(out: Path, as_json: bool) -> None:
 
 
 @command.command("retry")
-@_OUT
+@OUT
 @click.argument("clips", metavar="[CLIP]...", nargs=-1)
 def retry_command(out: Path, clips: tuple[str, ...]) -> None:
     """Have quarantined clips tried again by the next run; all if none is named."""
@@ -171,9 +159,9 @@ def retry_command(out: Path, clips: tuple[str, ...]) -> None:
 
 
 @command.command("quarantine")
-@_OUT
+@OUT
 @click.argument("clips", metavar="[CLIP]...", nargs=-1)
-@_JSON
+@AS_JSON
 def quarantine_command(out: Path, clips: tuple[str, ...], as_json: bool) -> None:
     """List the quarantined clips, each with the reason; or put the named ones there."""
     from vsr.batch.marking import quarantine
@@ -194,7 +182,7 @@ def quarantine_command(out: Path, clips: tuple[str, ...], as_json: bool) -> None
 
 
 @command.command("export")
-@_OUT
+@OUT
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
 def export_command(out: Path, kind: str) -> None:
     """Print the manifest: one row for each clip, and in JSON its history."""
@@ -220,14 +208,20 @@ def export_command(out: Path, kind: str) -> None:
     click.echo(text.getvalue().encode("utf-8", "backslashreplace").decode(), nl=False)
 
 
-def _opened(source: Path, out: Path, *, dry_run: bool) -> Manifest:
+def _opened(source: Source, out: Path, *, dry_run: bool) -> Manifest:
     """The manifest to write to; of a dry run a copy that is forgotten."""
     from vsr.batch.opening import copy_manifest, open_manifest
+    from vsr.batch.storage import clear_stage
     from vsr.batch.walk import refuse_folders
 
     # Before anything is made in OUT.
-    refuse_folders(source, out)
-    return copy_manifest(out) if dry_run else open_manifest(out)
+    if isinstance(source, Path):
+        refuse_folders(source, out)
+    if dry_run:
+        return copy_manifest(out)
+    manifest = open_manifest(out)
+    clear_stage(out)
+    return manifest
 
 
 def _reopened(out: Path) -> Manifest:
@@ -244,28 +238,11 @@ def _reopened(out: Path) -> Manifest:
     return open_manifest(out)
 
 
-def _wishes(flags: dict[str, Any]) -> tuple[UpscaleConfig | None, Filters | None]:
-    """What is asked for on the command line; None for each that says nothing."""
-    from click.core import ParameterSource
-
-    from vsr.batch.walk import Filters
-
-    def is_given(names: list[str]) -> bool:
-        sources = map(click.get_current_context().get_parameter_source, names)
-        return ParameterSource.COMMANDLINE in sources
-
-    include, exclude, min_size, max_size = (flags.pop(name) for name in _FILTERS)
-    filters = Filters(include=include, exclude=exclude, min_bytes=min_size, max_bytes=max_size)
-    is_asked = is_given(list(flags))
-    config = resolve(flags.pop("preset"), flags.pop("sets"), flags) if is_asked else None
-    return config, filters if is_given(list(_FILTERS)) else None
-
-
 def _settled(
     manifest: Manifest,
-    source: Path,
-    config: UpscaleConfig | None,
-    filters: Filters | None,
+    source: Source,
+    wishes: Wishes,
+    target: Bucket | None,
     *,
     restart: bool,
 ) -> Settings:
@@ -273,8 +250,8 @@ def _settled(
     from vsr.batch.settings import is_planned, refuse_other_wishes, stored_settings
 
     if is_planned(manifest) and not restart:
-        return refuse_other_wishes(manifest, source, config, filters)
-    _plan(manifest, source, config, filters, restart=restart)
+        return refuse_other_wishes(manifest, source, *wishes)
+    _plan(manifest, source, wishes, target, restart=restart)
     settings = stored_settings(manifest)
     assert settings is not None, "a planned batch has settings"
     return settings
@@ -282,9 +259,9 @@ def _settled(
 
 def _plan(
     manifest: Manifest,
-    source: Path,
-    config: UpscaleConfig | None,
-    filters: Filters | None,
+    source: Source,
+    wishes: Wishes,
+    target: Bucket | None,
     *,
     restart: bool,
 ) -> ScanReport:
@@ -294,8 +271,8 @@ def _plan(
         return plan(
             manifest,
             source,
-            config,
-            filters,
+            *wishes,
+            target=target,
             restart=restart,
             on_looked=None if draw is None else lambda done, _total: draw(done),
             should_stop=STOPPER.is_asked,
@@ -314,23 +291,26 @@ def _guess(manifest: Manifest) -> Forecast:
 def _run(
     manifest: Manifest,
     settings: Settings,
-    policy: dict[str, Any],
+    policy: Policy,
+    crew: dict[str, Any],
     metrics: Path | None,
     *,
     events: bool,
 ) -> None:
-    from vsr.batch.local import Policy, run_local
+    from vsr.batch.running import run_batch
     from vsr.cli.batch_metrics import keep_metrics
     from vsr.cli.batch_progress import show_progress
 
-    wishes = Policy(
-        workers=policy["workers"],
-        retries=policy["retries"],
-        min_free_bytes=policy["min_free"],
-        overwrite=policy["overwrite"],
-    )
+    executor = make_executor(crew, settings, manifest.out)
     with (
-        show_progress(manifest, wishes.workers, events=events) as show,
+        show_progress(manifest, crew["workers"] or 1, events=events) as show,
         keep_metrics(manifest, metrics, show) as on_event,
     ):
-        run_local(manifest, settings, wishes, on_event=on_event, should_stop=STOPPER.is_asked)
+        run_batch(
+            manifest,
+            settings,
+            policy,
+            executor,
+            on_event=on_event,
+            should_stop=STOPPER.is_asked,
+        )

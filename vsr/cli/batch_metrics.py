@@ -14,7 +14,7 @@ from vsr.errors import OutputError, OutputExistsError
 from vsr.pipeline.output import write_whole, writing
 
 if TYPE_CHECKING:
-    from vsr.batch.local import Event
+    from vsr.batch.events import Event
     from vsr.batch.manifest import Manifest
 
 _EVERY_S = 10.0

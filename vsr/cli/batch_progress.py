@@ -1,8 +1,9 @@
-"""What is seen of a batch while it runs: a bar, lines, or line-JSON events."""
+"""What is seen of a batch while it runs: bars, lines, or line-JSON events."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,18 @@ from vsr.cli.choices import span
 from vsr.cli.console import is_interactive, print_line, printable, verbosity
 
 if TYPE_CHECKING:
-    from vsr.batch.local import Event
+    from tqdm import tqdm
+
+    from vsr.batch.events import Event
     from vsr.batch.manifest import Manifest
 
 _PERCENT_PER_LINE = 10
 _EVENT_EVERY_S = 1.0
 """How often a clip tells of its progress among the events."""
 _BAR_EVERY_S = 0.2
+_MAX_CLIP_BARS = 16
+"""On a large cluster more clips are made at a time than a screen has lines."""
+_NAME_WIDTH = 48
 
 
 @contextmanager
@@ -39,7 +45,7 @@ def show_progress(
     if not is_interactive():
         yield _Lines(tally)
         return
-    bar = _Bar(tally)
+    bar = _Bars(tally)
     try:
         yield bar
     finally:
@@ -154,34 +160,64 @@ class _Lines:
             print_line(f"{percent:3d} %  {_place(self._tally)}", err=True)
 
 
-class _Bar:
-    """One bar for all of the run."""
+class _Bars:
+    """A bar for all of the run, and one below it for each clip that is being made."""
 
     def __init__(self, tally: _Tally) -> None:
-        from tqdm import tqdm
-
         self._tally = tally
-        self._next_s = 0.0
-        self._bar = tqdm(
-            total=100,
-            desc="batch",
-            leave=False,
-            bar_format="{desc} {percentage:3.0f} %|{bar}| {postfix}",
-        )
+        self._next_s: dict[int, float] = {}
+        self._total = _bar("batch", 0)
+        self._clips: dict[int, tqdm[Any]] = {}
 
     def __call__(self, event: Event) -> None:
         self._tally.hear(event)
         if event.kind == "quarantined":
-            self._bar.write(printable(_why(event)))
-        elif event.kind == "progress" and time.monotonic() < self._next_s:
+            self._total.write(printable(_why(event)), file=sys.stderr)
+        if event.kind == "progress":
+            if time.monotonic() < self._next_s.get(event.clip.id, 0.0):
+                return
+            self._next_s[event.clip.id] = time.monotonic() + _BAR_EVERY_S
+        self._draw_clip(event)
+        self._total.n = round(100 * self._tally.share(), 1)
+        self._total.set_description_str(_place(self._tally))
+
+    def _draw_clip(self, event: Event) -> None:
+        clip_id = event.clip.id
+        if event.kind not in ("started", "progress"):
+            if clip_id in self._clips:
+                self._clips.pop(clip_id).close()
             return
-        self._next_s = time.monotonic() + _BAR_EVERY_S
-        self._bar.n = round(100 * self._tally.share(), 1)
-        self._bar.set_postfix_str(printable(f"{_place(self._tally)}  {event.clip.path}"))
+        if clip_id not in self._clips:
+            taken = {-bar.pos for bar in self._clips.values()}
+            place = next(n for n in range(1, len(taken) + 2) if n not in taken)
+            if place > _MAX_CLIP_BARS:
+                return
+            self._clips[clip_id] = _bar("  ", place)
+        bar = self._clips[clip_id]
+        bar.n = 0.0
+        if event.frames:
+            bar.n = min(100.0, round(100 * event.frames_done / event.frames, 1))
+        name = printable(event.clip.path)
+        if len(name) > _NAME_WIDTH:
+            name = f"\N{HORIZONTAL ELLIPSIS}{name[1 - _NAME_WIDTH :]}"
+        bar.set_description_str(f"{event.phase or 'begun':8}{name}")
 
     def close(self) -> None:
         """Remove what is on the screen."""
-        self._bar.close()
+        for bar in (*self._clips.values(), self._total):
+            bar.close()
+
+
+def _bar(name: str, place: int) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=100,
+        unit=f"{name:5}",
+        position=place,
+        leave=False,
+        bar_format="{unit} {percentage:3.0f} %|{bar:24}| {desc}",
+    )
 
 
 def _place(tally: _Tally) -> str:

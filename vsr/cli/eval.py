@@ -12,7 +12,7 @@ import click
 from vsr.cli.console import print_json, say
 
 if TYPE_CHECKING:
-    from vsr.training.evaluate import Evaluation
+    from vsr.training.scores import Evaluation
 
 
 @click.command("eval")
@@ -85,6 +85,14 @@ if TYPE_CHECKING:
     help="Score the optical flow inside the models on synthetic motion, beside OpenCV's DIS.",
 )
 @click.option(
+    "--drift",
+    "drift_frames",
+    type=click.IntRange(min=5),
+    metavar="FRAMES",
+    help="Play each clip forth and back for so many frames: what the last pass loses on the "
+    "second.",
+)
+@click.option(
     "--blur",
     "score_blur",
     is_flag=True,
@@ -109,6 +117,7 @@ def command(
     dtype: str,
     strength: float,
     score_flow: bool,
+    drift_frames: int | None,
     score_blur: bool,
     as_json: bool,
     json_file: Path | None,
@@ -122,8 +131,12 @@ def command(
 
     from vsr.engine.device import resolve_device
     from vsr.training.blur_error import blur_errors
+    from vsr.training.drift import drifts
     from vsr.training.evaluate import evaluate
     from vsr.training.flow_error import flow_errors
+
+    def tell(model: str, clip: str) -> None:
+        say(f"{model}: {clip}")
 
     if score_blur:
         rows = blur_errors(gt, scale)
@@ -139,6 +152,21 @@ def command(
         else:
             click.echo(_flow_table(rows))
         return
+    if drift_frames is not None:
+        rows = drifts(
+            models,
+            gt,
+            num_frames=drift_frames,
+            scale=scale,
+            device=resolve_device(device),
+            dtype=getattr(torch, dtype),
+            progress=tell,
+        )
+        if as_json:
+            print_json({"rows": rows})
+        else:
+            click.echo(_drift_table(rows))
+        return
     result = evaluate(
         models,
         gt,
@@ -153,7 +181,7 @@ def command(
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
         strength=strength,
-        progress=lambda model, clip: say(f"{model}: {clip}"),
+        progress=tell,
     )
     if json_file is not None:
         json_file.write_text(json.dumps(result.describe(), indent=2) + "\n", encoding="utf-8")
@@ -161,6 +189,18 @@ def command(
         print_json(result.describe())
     else:
         click.echo(_table(result))
+
+
+def _drift_table(rows: list[dict[str, Any]]) -> str:
+    """Losses of the last pass on the second as a Markdown table."""
+    lines = [
+        _line(["model", "clip", "frames", "mean loss dB", "worst loss dB"]),
+        _line(["---", "---", *["---:"] * 3]),
+    ]
+    for row in rows:
+        losses = (f"{row[key]:.3f}" for key in ("mean_loss", "worst_loss"))
+        lines.append(_line([row["model"], row["clip"], str(row["frames"]), *losses]))
+    return "\n".join(lines)
 
 
 def _flow_table(rows: list[dict[str, Any]]) -> str:
@@ -220,6 +260,11 @@ def _table(result: Evaluation) -> str:
         )
         for row in result.rows
     ]
+    for row in result.rows:
+        if row.routing is not None:
+            shares = ", ".join(f"{share:.0%}" for share in row.routing.shares)
+            saved = f"{row.routing.macs_saved:.0%} of the largest branch's multiply-adds saved"
+            lines += ["", f"{row.model}: patches by class, easy first: {shares}; {saved}"]
     return "\n".join(lines)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsr.cli.check import EXIT_NOT_THE_SAME
 from vsr.cli.console import print_json, print_line, progress_counter
-from vsr.errors import ConfigError, OutputError, OutputExistsError
+from vsr.cli.films import Reel, find_pair, find_reel
+from vsr.errors import ConfigError, ModelError, OutputError, OutputExistsError, VsrError
 
 if TYPE_CHECKING:
     from vsr.config import UpscaleConfig
+    from vsr.frame import Frame
     from vsr.quality.report import Report
 
 _OURS = b"<title>Quality of "
@@ -36,7 +40,7 @@ _HEAD_BYTES = 4096
     "--reference",
     metavar="GT",
     type=click.Path(readable=False, path_type=Path),
-    help="The ground truth, of RESULT's size.",
+    help="The ground truth, of RESULT's size; of an excerpt or of the whole film.",
 )
 @click.option("--no-check", is_flag=True, help="Leave the conformance check out.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are no report of ours.")
@@ -53,6 +57,8 @@ def command(
     """Measure RESULT against SOURCE: the same film, how much detail, where it may be wrong.
 
     Writes FILE.html and, beside it, FILE.json, FILE.csv and FILE.edl. Needs no ground truth.
+    Folders and patterns of pictures are films too. Exits with 1, as `vsr check` does, where RESULT
+    is not the same film as SOURCE, and with 0 whatever else is found.
     """
     page = page_path(result) if output is None else output
     refuse_page(page, (source, result, reference), overwrite=overwrite)
@@ -66,10 +72,12 @@ def command(
     write_report(report, page)
     if as_json:
         print_json(json.loads(report.to_json()))
-        return
-    print_line(f"{page}: {report.verdict}")
-    for finding in report.findings:
-        print_line(f"{finding.kind}: {finding.sentence}")
+    else:
+        print_line(f"{page}: {report.verdict}")
+        for finding in report.findings:
+            print_line(f"{finding.kind}: {finding.sentence}")
+    if check is not None and not check["ok"]:
+        click.get_current_context().exit(EXIT_NOT_THE_SAME)
 
 
 def refuse_report(source: Path, output: Path, page: Path | None, *, overwrite: bool) -> None:
@@ -79,10 +87,8 @@ def refuse_report(source: Path, output: Path, page: Path | None, *, overwrite: b
         ConfigError: the result is no film.
         ConfigError, OutputError: as `refuse_page`.
     """
-    from vsr.media.stills import names_sequence
-
-    if str(output) == "-" or output.suffix == ".y4m" or any(map(names_sequence, (source, output))):
-        raise ConfigError("a report is made of films; leave --report away here")
+    if str(output) == "-" or output.suffix == ".y4m":
+        raise ConfigError("a report is made of films that stay; leave --report away here")
     refuse_page(page or page_path(output), (source, output), overwrite=overwrite)
 
 
@@ -112,8 +118,43 @@ def _card(model: str) -> dict[str, Any]:
     return {} if card is None else card.model_dump(mode="json", exclude_none=True)
 
 
+def _told_by_file(source: Path, result: Path, tags: Mapping[str, str]) -> dict[str, Any]:
+    """What can be known of the run where nobody remembers it: the result's tags, and digests."""
+    from vsr.models.catalog import get_spec
+    from vsr.models.checkpoint import card_of
+    from vsr.pipeline.output import sha256_of
+
+    known = {key.upper(): value for key, value in tags.items()}
+    told: dict[str, Any] = {
+        name: known[tag]
+        for name, tag in (
+            ("model", "VSR_MODEL"),
+            ("version", "VSR_VERSION"),
+            ("settings_sha256", "VSR_SETTINGS"),
+            ("note", "VSR_NOTE"),
+        )
+        if tag in known
+    }
+    weights = known.get("VSR_WEIGHTS_SHA256")
+    files = {"source": source, "result": result}
+    told["digests"] = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
+    if weights := known.get("VSR_WEIGHTS_SHA256"):
+        told["digests"]["weights"] = weights
+        with suppress(ModelError):
+            # By its id alone: a tag must not make us open a file.
+            card = card_of(get_spec(known.get("VSR_MODEL", "")))
+            # A card of other weights by the same name would tell lies.
+            if card is not None and card.sha256 == weights:
+                told["model_card"] = card.model_dump(mode="json", exclude_none=True)
+    return told
+
+
 def page_path(result: Path) -> Path:
-    """Where the page of a result goes unless told otherwise."""
+    """Where the page of a result goes unless told otherwise: beside it, or beside its folder."""
+    from vsr.media.stills import parse_pattern
+
+    if parse_pattern(result) is not None:
+        result = result.absolute().parent
     return result.with_name(f"{result.name}.report.html")
 
 
@@ -125,52 +166,46 @@ def make_report(
     check: dict[str, Any] | None = None,
     run: dict[str, Any] | None = None,
 ) -> Report:
-    """Measure a pair of films.
+    """Measure a pair of films; each may be a sequence of pictures.
 
     Raises:
-        ConfigError: a sequence of pictures is given, which is not measured yet.
-        MediaError: a film cannot be read.
+        MediaError: a film cannot be read, or what it declares to have changed.
         ShapeError: the reference has another size.
     """
-    from vsr.color import complete
-    from vsr.media.probe import probe
-    from vsr.media.reader import FrameReader
-    from vsr.media.stills import names_sequence
-    from vsr.pipeline.declared import read_declared
-    from vsr.pipeline.planning import decoder_threads
+    from vsr.errors import OpenError
     from vsr.pipeline.shots import CutDetector
-    from vsr.pipeline.stages import iterate_ahead
     from vsr.quality.findings import of_check, verdict
     from vsr.quality.measure import Film, measure
     from vsr.quality.report import Report
     from vsr.quality.views import Viewer
 
-    if any(names_sequence(path) for path in (source, result, reference) if path is not None):
-        raise ConfigError("a report is made of films; sequences are not measured yet")
-    after = probe(result)
-    declared = read_declared(result, after.metadata)
-    before = probe(source, stream_index=declared.video_stream)
-    old, new, place = before.video, after.video, declared.picture
-    color_in, _ = complete(old.color, old.width, old.height, old.layout)
-    color_out, _ = complete(new.color, old.width, old.height, new.layout)
+    try:
+        before, after, declared = find_pair(source, result)
+    except ValueError as error:
+        if isinstance(error, VsrError):
+            raise
+        raise OpenError(f"{result} cannot be compared with its source: {error}.") from error
+    old, new, place = before.info, after.info, declared.picture
+    size = old.width, old.height
     viewers = (
-        Viewer(color_in, turn=place.turn, flip=place.flip, box=place.crop),
-        Viewer(color_out, box=place.box),
+        Viewer(before.color(*size), turn=place.turn, flip=place.flip, box=place.crop),
+        Viewer(after.color(*size), box=place.box),
     )
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
 
-        def film(info: Any, viewer: Viewer) -> Film:
-            threads = decoder_threads(info.video.height)
-            reader = FrameReader(info.path, info=info.video, threads=threads)
-            frames = iterate_ahead(stack.enter_context(reader))
-            return Film(stack.enter_context(closing(frames)), viewer, info.video.time_base)
+        def film(reel: Reel, viewer: Viewer) -> Film:
+            info = reel.info
+            about = round((info.duration_s or 0) * (info.frame_rate or 25)) or info.num_frames
+            return Film(reel.frames(stack), viewer, info.time_base, about)
 
         truth = None
         if reference is not None:
-            real = probe(reference)
-            color, _ = complete(real.video.color, old.width, old.height, real.video.layout)
-            truth = film(real, Viewer(color))
+            real = find_reel(reference)
+            truth = film(real, Viewer(real.color(*size)))
+            if declared.timeline is not None and _lasts_like(real, before, not_like=after):
+                frames = _of_ranks(truth.frames, declared.timeline.sources())
+                truth = dataclasses.replace(truth, frames=frames)
         on_frame = stack.enter_context(progress_counter("measure"))
         found = measure(
             film(before, viewers[0]),
@@ -201,11 +236,32 @@ def make_report(
         worst_map=found.worst_map,
         histogram=found.histogram,
         check=check or {},
-        run=run or {},
-        tags=dict(after.metadata),
+        run=_told_by_file(source, result, after.tags) if run is None else run,
+        tags=dict(after.tags),
         unavailable=found.unavailable,
         measured_s=found.seconds,
     )
+
+
+def _lasts_like(reel: Reel, other: Reel, *, not_like: Reel) -> bool:
+    """Whether a ground truth is of the whole film, and not of the excerpt that was made larger."""
+    lasts, whole, part = (each.info.duration_s for each in (reel, other, not_like))
+    if lasts is None or whole is None or part is None:
+        return False
+    frame_s = float(1 / (reel.info.frame_rate or 25))
+    return abs(lasts - whole) < 2 * frame_s < abs(lasts - part)
+
+
+def _of_ranks(frames: Iterable[Frame], ranks: Iterable[int]) -> Iterator[Frame]:
+    """Of all frames those of ranks that never fall; ends with either."""
+    numbered = enumerate(frames)
+    at, held = -1, None
+    for rank in ranks:
+        while at < rank:
+            at, held = next(numbered, (rank, None))
+        if held is None:
+            return
+        yield held
 
 
 @contextmanager

@@ -311,5 +311,5 @@ def _trial_open(settings: EncoderSettings, traits: CodecTraits) -> None:
         raise ConfigError(
             f"the {traits.user_name} encoder refused {settings.width}x{settings.height} "
             f"{settings.pixel_format} with these options ({error})",
-            hint="see crf, encoder preset and size",
+            hint="see crf, encoder preset and size, and whether memory holds such pictures",
         ) from error

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vsr.errors import (
     CheckFailedError,
@@ -23,9 +24,12 @@ from vsr.errors import (
     OpenError,
     OutputError,
     OutputExistsError,
+    OutputHeldError,
     VsrError,
 )
-from vsr.pipeline.verdict import CheckResult
+
+if TYPE_CHECKING:
+    from vsr.pipeline.verdict import CheckResult
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +120,7 @@ class WorkFolder:
             deadline = time.monotonic() + _LOCK_PATIENCE_S
             while not self._try_hold():
                 if time.monotonic() > deadline:
-                    raise OutputError(
+                    raise OutputHeldError(
                         f"another run is working on {self._output}{self._holder()}",
                         hint="wait until it ends, or stop it",
                     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from vsr.engine.guards import GuardEvent
 from vsr.engine.memory import is_device_failure, is_out_of_memory
 from vsr.engine.waiting import wait_briefly
-from vsr.errors import ConfigError, DeviceError
+from vsr.errors import DeviceError, OtherDeviceError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
@@ -176,7 +176,7 @@ def _refuse_other_device(plan: Plan) -> None:
 
     found = device_class(resolve_device(plan.compute.device))
     if found != plan.compute.device_class:
-        raise ConfigError(
+        raise OtherDeviceError(
             f"the run was planned for another device: {plan.compute.device_class} -> {found}",
             hint="go on with it on that one, or use --restart to begin anew",
         )

@@ -152,7 +152,7 @@ class _Worker:
             except _AbandonedError:
                 self._send("abandoned")
             except Exception as error:  # noqa: BLE001 - carried to the parent, never swallowed
-                self._confess(error)
+                self._send(*confession(error))
 
     def _listen(self, main: int) -> None:
         """Take orders; None means to abandon the piece, and the end that the parent is gone."""
@@ -172,15 +172,6 @@ class _Worker:
             self._is_at_work = False
             raise _AbandonedError
 
-    def _confess(self, error: Exception) -> None:
-        if is_out_of_memory(error):
-            self._send("memory", str(error) or type(error).__name__)
-        elif isinstance(error, VsrError):
-            notes = getattr(error, "__notes__", [])
-            self._send("refused", type(error).__name__, error.message, error.hint, notes)
-        else:
-            self._send("bug", "".join(traceback.format_exception(error)))
-
     def _send(self, *message: Any) -> None:
         try:
             with self._lock:
@@ -188,6 +179,16 @@ class _Worker:
                 self._answers.flush()
         except BrokenPipeError:
             os._exit(0)
+
+
+def confession(error: Exception) -> tuple[Any, ...]:
+    """What is told of an error to who gave the work: its kind, and plain values."""
+    if is_out_of_memory(error):
+        return "memory", str(error) or type(error).__name__
+    if isinstance(error, VsrError):
+        notes = getattr(error, "__notes__", [])
+        return "refused", type(error).__name__, error.message, error.hint, notes
+    return "bug", "".join(traceback.format_exception(error))
 
 
 def do_segment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,7 +19,18 @@ _JPEG_QUALITY = 88
 _CROP_PX = (192, 108)
 _EXAMPLES = ("worst", "typical", "best")
 _GAIN_DB = 0.25
-"""By which a frame must be the better example to be compressed anew."""
+"""By which a frame must be the better example to be held in place of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A frame held for showing, before and after."""
+
+    score: FrameScore
+    old: Frame
+    new: Frame
+    part: tuple[slice, slice]
+    """Rows and columns of the result that are least like the source."""
 
 
 class Album:
@@ -26,7 +38,7 @@ class Album:
 
     def __init__(self, old_viewer: Viewer, new_viewer: Viewer) -> None:
         self._viewers = old_viewer, new_viewer
-        self._held: dict[str, tuple[FrameScore, tuple[str, ...]]] = {}
+        self._held: dict[str, _Page] = {}
         self._sum = 0.0
 
     def offer(self, score: FrameScore, pair: Pair, old: Frame, new: Frame) -> None:
@@ -36,14 +48,20 @@ class Album:
         taken = [title for title in _EXAMPLES if self._is_better(title, score, usual)]
         if not taken:
             return
-        jpegs = self._jpegs(pair, old, new)
+        # Compressed at the end: of a film that gets better, every frame is the best so far.
+        page = _Page(score, _copied(old), _copied(new), _crop(pair, *pair.result.luma_HW.shape))
         for title in taken:
-            self._held[title] = score, jpegs
+            self._held[title] = page
 
     def _is_better(self, title: str, score: FrameScore, usual: float) -> bool:
         if title not in self._held:
             return True
-        held = self._held[title][0].psnr_db
+        if title != "worst" and (
+            score.sharpness is None or self._held[title].score.sharpness is None
+        ):
+            # A black frame is always the best, and shows nothing.
+            return score.sharpness is not None
+        held = self._held[title].score.psnr_db
         gain = {
             "worst": held - score.psnr_db,
             # Of what is usual by now, not when the frame came: the first one would stay for ever.
@@ -53,44 +71,36 @@ class Album:
         # The worst is also shown as a map, which must be of the same frame.
         return gain[title] > (0 if title == "worst" else _GAIN_DB)
 
-    def _jpegs(self, pair: Pair, old: Frame, new: Frame) -> tuple[str, ...]:
-        after = self._viewers[1].rgb(new)
-        height, width = after.shape[:2]
-        before = _resized(self._viewers[0].rgb(old), (width, height))
-        factor = min(1.0, _STILL_PX / width)
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        rows, columns = _crop(pair, height, width)
-        return tuple(
-            _jpeg(picture)
-            for picture in (
-                _resized(before, size),
-                _resized(after, size),
-                before[rows, columns],
-                after[rows, columns],
-            )
-        )
-
     def stills(self) -> tuple[Still, ...]:
         """Each frame once, the worst first."""
         titles: dict[int, list[str]] = {}
-        for title, (score, _) in self._held.items():
-            titles.setdefault(score.frame, []).append(title)
-        made = []
-        for names in titles.values():
-            score, (before, after, crop_before, crop_after) = self._held[names[0]]
-            made.append(
-                Still(
-                    title=" and ".join(names),
-                    frame=score.frame,
-                    time_s=score.time_s,
-                    psnr_db=score.psnr_db,
-                    before_jpeg=before,
-                    after_jpeg=after,
-                    crop_before_jpeg=crop_before,
-                    crop_after_jpeg=crop_after,
-                )
-            )
-        return tuple(made)
+        for title, page in self._held.items():
+            titles.setdefault(page.score.frame, []).append(title)
+        return tuple(self._still(names) for names in titles.values())
+
+    def _still(self, names: list[str]) -> Still:
+        page = self._held[names[0]]
+        after = self._viewers[1].rgb(page.new)
+        height, width = after.shape[:2]
+        before = _resized(self._viewers[0].rgb(page.old), (width, height))
+        factor = min(1.0, _STILL_PX / width)
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        rows, columns = page.part
+        return Still(
+            title=" and ".join(names),
+            frame=page.score.frame,
+            time_s=page.score.time_s,
+            psnr_db=page.score.psnr_db,
+            before_jpeg=_jpeg(_resized(before, size)),
+            after_jpeg=_jpeg(_resized(after, size)),
+            crop_before_jpeg=_jpeg(before[rows, columns]),
+            crop_after_jpeg=_jpeg(after[rows, columns]),
+        )
+
+
+def _copied(frame: Frame) -> Frame:
+    """The same in memory of its own: a decoder wants its buffers back."""
+    return replace(frame, planes=tuple(plane.copy() for plane in frame.planes))
 
 
 def _crop(pair: Pair, height: int, width: int) -> tuple[slice, slice]:

@@ -20,6 +20,12 @@ _MOVES_CODES = 0.5
 """Mean change of a small picture below which a source stands still."""
 _MOVES_PX = (64, 36)
 """Columns and rows of that picture, in which most of a film's noise is gone."""
+_STIRS_CODES = 0.05
+"""The same for what is too dark to move more: there it must be clear that it is no noise."""
+_BEHIND = 0.75
+"""How much of the way the result is behind: 1 is all of it, 0.5 what is lost of noise."""
+_IS_NOISE = -0.25
+"""Changes from frame to frame that undo each other so much are noise, which has -0.5."""
 _STANDS_SHARE = 0.1
 """Of the source's change: a result that changes less stands still while the film goes on."""
 _GRID_PX = 8
@@ -34,6 +40,10 @@ class Standstill:
 
     def __init__(self) -> None:
         self._before: tuple[Picture, Picture] | None = None
+        self._change: Picture | None = None
+        """Of the source, to the frame before."""
+        self._held: Picture | None = None
+        """What the source showed when the result last moved."""
         self.is_frozen = self.is_black = False
         self.num_frozen = self.num_black = 0
 
@@ -43,13 +53,35 @@ class Standstill:
         self.is_black = bool(result.mean() < _BLACK and source.mean() > _LIT)
         self.is_frozen = False
         source, result = _thumbnail(source), _thumbnail(result)
+        change = None
         if self._before is not None:
-            moved = CODES * float(np.abs(source - self._before[0]).mean())
+            change = source - self._before[0]
+            moved = CODES * float(np.abs(change).mean())
             followed = CODES * float(np.abs(result - self._before[1]).mean())
-            self.is_frozen = moved > _MOVES_CODES and followed < _STANDS_SHARE * moved
+            stands = followed < _STANDS_SHARE * moved
+            self.is_frozen = stands and (
+                moved > _MOVES_CODES
+                or (moved > _STIRS_CODES and self._is_behind(source, result, change))
+            )
+            if not stands:
+                self._held = source
+        self._change = change
         self.num_frozen += self.is_frozen
         self.num_black += self.is_black
         self._before = source, result
+
+    def _is_behind(self, source: Picture, result: Picture, change: Picture) -> bool:
+        """Whether the result still shows what the source has left by a movement."""
+        if self._held is None or self._change is None:
+            return False
+        way = source - self._held
+        way -= way.mean()
+        left = source - result
+        left -= left.mean()
+        behind = float(np.vdot(left, way)) / max(float(np.vdot(way, way)), 1e-12)
+        sizes = float(np.linalg.norm(change) * np.linalg.norm(self._change))
+        alike = float(np.vdot(change, self._change)) / max(sizes, 1e-12)
+        return behind > _BEHIND and alike > _IS_NOISE
 
     def compute(self) -> tuple[int, int]:
         """(frozen, black) frames."""
@@ -67,7 +99,7 @@ class Seams:
     Of the mean error of all frames, the means of `_SEAM_PX` pixels on either side of a line are
     compared, in each of eight bands along it. A seam steps the same way in most of them, and the
     brightness stays what it is beyond it; neither holds for edges of things in the picture. Seen
-    are steps of brightness that stay where they are, not steps of sharpness.
+    are steps of brightness that stay where they are; for those of sharpness see `sharp_seams`.
     """
 
     def __init__(self, min_codes: float = 1.0) -> None:

@@ -14,6 +14,8 @@ from vsr.quality.report import FrameScore, Report
 WIDTH, HEIGHT = 1000, 100
 Values = Sequence[float | None]
 
+_VMAF = "Ground truth: VMAF"
+_SAMPLED = (_VMAF,)
 _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Fidelity: reduced result against source, PSNR", "dB", (("", "psnr_db"),)),
     ("Fidelity: reduced result against source, SSIM", "", (("", "ssim"),)),
@@ -21,6 +23,7 @@ _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Detail beyond the source", "codes", (("", "detail_codes"),)),
     ("Sharpness over the source's", "times", (("", "sharpness"),)),
     ("Halos and ringing", "codes", (("", "overshoot_codes"),)),
+    ("Grain of flat places, over the source's", "times", (("", "grain_kept"),)),
     (
         "Colour, result less source: red drawn through, green dashed, blue dotted",
         "codes",
@@ -30,6 +33,9 @@ _CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Ground truth: luma, SSIM", "", (("", "reference_ssim"),)),
     ("Ground truth: luma, MS-SSIM", "", (("", "reference_ms_ssim"),)),
     ("Ground truth: luma, XPSNR", "dB", (("", "reference_xpsnr_db"),)),
+    (_VMAF, "of 100", (("", "reference_vmaf"),)),
+    ("Ground truth: VMAF-NEG", "of 100", (("", "reference_vmaf_neg"),)),
+    ("Ground truth: LPIPS", "", (("", "reference_lpips"),)),
 )
 
 
@@ -93,10 +99,13 @@ def plots(report: Report, stride: int) -> list[Plot]:
     frames = report.frames[:: max(1, stride)]
     made = []
     for title, unit, lines in _CURVES:
-        values = [[getattr(frame, key) for frame in frames] for _, key in lines]
-        if any(value is not None for line in values for value in line):
+        # Of a measure that was taken now and then, what lies between is no gap.
+        taken = [f for f in frames if any(getattr(f, key) is not None for _, key in lines)]
+        drawn = taken if title in _SAMPLED else frames
+        values = [[getattr(frame, key) for frame in drawn] for _, key in lines]
+        if taken:
             names = [name for name, _ in lines]
-            made.append(_plot(title, unit, frames, names, values, report))
+            made.append(_plot(title, unit, drawn, names, values, report))
     return made
 
 
@@ -129,8 +138,8 @@ def _plot(
         unit=unit,
         low=least,
         high=most,
-        start=f"{frames[0].time_s:.1f}",
-        end=f"{frames[-1].time_s:.1f}",
+        start=f"{report.frames[0].time_s:.1f}",
+        end=f"{report.frames[-1].time_s:.1f}",
         curves=tuple(
             Curve(name, _stretches(frames, line, low, high, last))
             for name, line in zip(names, lines, strict=True)

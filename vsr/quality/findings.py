@@ -42,6 +42,13 @@ MAX_EXCESS_CODES = 9.0
 MAX_BLOCKINESS = 1.8
 """Clean: 1.4, of noise that the encoder took."""
 MAX_CLIPPED_SHARE = 0.02
+MIN_GRAIN_KEPT = 0.4
+"""Of a shot's grain at the source's size; clean: 0.59, where the encoder took the noise of the
+dark, and 0.7 of noise of 8 codes; 0.2 where a filter took it..."""
+MIN_GRAIN_CODES = 1.5
+"""...where the source has so much of it."""
+
+_AS_A_TILE = "of the source's pixels through the whole film, as at the border of a tile."
 
 Steps = Sequence[tuple[int, float]]
 
@@ -51,8 +58,17 @@ def find(
     shots: Sequence[Shot],
     seams: tuple[Steps, Steps],
     blockiness: float | None,
+    sharp_seams: tuple[Steps, Steps] = ((), ()),
 ) -> list[Finding]:
-    """Everything beyond a limit, worst kinds first."""
+    """Everything beyond a limit, worst kinds first.
+
+    Args:
+        frames: of the whole film.
+        shots: of it, in order.
+        seams: columns and rows where brightness steps, and by how many codes.
+        blockiness: of the result over the source's.
+        sharp_seams: columns and rows behind which the picture is sharper, and by what share.
+    """
     found = [
         *_runs("frozen", ("stands", "stand"), "still while the source moves", frames, _is_frozen),
         *_runs("black", ("is", "are"), "black and the source is not", frames, _is_black),
@@ -70,15 +86,9 @@ def find(
         if not any(finding.kind == "blur" for finding in named):
             found += _patches(own)
         found += _flicker(own)
-    for steps, what in zip(seams, ("column", "row"), strict=True):
-        found += [
-            Finding(
-                kind="seam",
-                sentence=f"A step of {step:+.1f} codes runs along {what} {at} of the source's "
-                "pixels through the whole film, as at the border of a tile.",
-            )
-            for at, step in steps
-        ]
+    # Of a film that is blurred here and there, what remains of a border is what is shown there.
+    is_blurred = any(finding.kind == "blur" for finding in found)
+    found += _seams(seams, ((), ()) if is_blurred else sharp_seams)
     if blockiness is not None and blockiness > MAX_BLOCKINESS:
         found.append(
             Finding(
@@ -97,6 +107,19 @@ def find(
             lambda f: f.clipped_share > MAX_CLIPPED_SHARE and not f.black,
         ),
     ]
+
+
+def _seams(bright: tuple[Steps, Steps], sharp: tuple[Steps, Steps]) -> list[Finding]:
+    found = []
+    for steps, shares, what in zip(bright, sharp, ("column", "row"), strict=True):
+        for at, step in steps:
+            seam = f"A step of {step:+.1f} codes runs along {what} {at}"
+            found.append(Finding(kind="seam", sentence=f"{seam} {_AS_A_TILE}"))
+        for at, share in shares:
+            seam = "A border of sharpness runs along"
+            seam = f"{seam} {what} {at}, {abs(share):.0%} {'more' if share > 0 else 'less'} beyond,"
+            found.append(Finding(kind="seam", sentence=f"{seam} {_AS_A_TILE}"))
+    return found
 
 
 def without_noise(frames: Sequence[FrameScore]) -> list[FrameScore]:
@@ -166,6 +189,19 @@ def _of_shot(shot: Shot, usual: float) -> list[Finding]:
                 sentence=f"Shot {shot.number} is blurred: its edges have {shot.sharpness:.0%} of "
                 f"their steepness in the source, and would have {shot.plain_sharpness:.0%} by "
                 "plain interpolation.",
+                **where,
+            )
+        )
+    if (
+        shot.grain_kept is not None
+        and shot.grain_kept < MIN_GRAIN_KEPT
+        and (shot.grain_codes or 0) > MIN_GRAIN_CODES
+    ):
+        found.append(
+            Finding(
+                kind="grain",
+                sentence=f"Shot {shot.number} lost its grain: {shot.grain_kept:.0%} of the "
+                f"source's {shot.grain_codes:.1f} codes in flat places are left.",
                 **where,
             )
         )

@@ -12,18 +12,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vsr.errors import MediaError
 from vsr.frame import Frame
-from vsr.models.flow import warp
 from vsr.quality.album import Album
 from vsr.quality.colors import ColorDrift
 from vsr.quality.consistency import (
-    CODES,
     Clipping,
     Detail,
     Fidelity,
@@ -34,14 +30,13 @@ from vsr.quality.consistency import (
 )
 from vsr.quality.defects import Blockiness, Seams, Standstill
 from vsr.quality.findings import find, without_noise
+from vsr.quality.grain import Grain
+from vsr.quality.naturalness import Naturalness
 from vsr.quality.reference import GroundTruth, TruthScore
 from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
-from vsr.quality.temporal import motion
+from vsr.quality.sharp_seams import SharpSeams
+from vsr.quality.shimmer import Shimmer
 from vsr.quality.views import Viewer
-
-_FLOW_PX = 320
-"""Most columns of the pictures in which motion is looked for."""
-_FLOW_MIN_PX = 16
 
 
 class ShotFinder(Protocol):
@@ -61,6 +56,8 @@ class Film:
     frames: Iterable[Frame]
     viewer: Viewer
     time_base: Fraction
+    num_frames: int | None = None
+    """About how many there are; None: not known."""
 
 
 @dataclass(slots=True)
@@ -106,7 +103,11 @@ def measure(
     """
     started = time.perf_counter()
     meter = _Meter(source.viewer, result.viewer, result.time_base)
-    truth = None if reference is None else GroundTruth(reference.frames, reference.viewer)
+    truth = None
+    if reference is not None:
+        truth = GroundTruth(
+            reference.frames, reference.viewer, result.viewer, num_frames=result.num_frames
+        )
     for rank, (old, new) in enumerate(_pairs(source.frames, result.frames, sources)):
         finder.push_frame(new)
         meter.add(rank, old, new, truth)
@@ -114,6 +115,8 @@ def measure(
             on_frame(rank + 1)
     if not meter.scores:
         raise MediaError("The result has no frame to measure.")
+    if truth is not None:
+        meter.add_vmaf(truth.vmaf())
     unavailable = () if truth is None else truth.unavailable()
     return meter.close(finder.finish(), unavailable, time.perf_counter() - started)
 
@@ -149,9 +152,11 @@ class _Meter:
     def __post_init__(self) -> None:
         self.fidelity, self.detail, self.sharpness = Fidelity(), Detail(), Sharpness()
         self.overshoot, self.clipping = Overshoot(), Clipping()
-        self.still, self.seams, self.blocks = Standstill(), Seams(), Blockiness()
+        self.still, self.blocks = Standstill(), Blockiness()
+        self.seams, self.sharp_seams = Seams(), SharpSeams()
         self.drift, self.histogram = ColorDrift(), Histogram()
-        self.flicker = _Shimmer()
+        self.grain, self.naturalness = Grain(), Naturalness()
+        self.flicker = Shimmer()
         self.album = Album(self.old_viewer, self.new_viewer)
 
     def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
@@ -164,10 +169,13 @@ class _Meter:
             self.clipping,
             self.still,
             self.seams,
+            self.sharp_seams,
             self.blocks,
             self.drift,
             self.flicker,
             self.histogram,
+            self.grain,
+            self.naturalness,
         ):
             each.update(pair)
         self.colors.append(self.drift.means)
@@ -190,6 +198,9 @@ class _Meter:
             plain_sharpness=_known(self.sharpness.plain_ratio),
             overshoot_codes=self.overshoot.codes,
             clipped_share=self.clipping.share,
+            grain_codes=_known(self.grain.codes),
+            grain_kept=_known(self.grain.kept),
+            plain_grain_kept=_known(self.grain.plain_kept),
             red_codes=red,
             green_codes=green,
             blue_codes=blue,
@@ -199,9 +210,16 @@ class _Meter:
             reference_ssim=against.ssim,
             reference_ms_ssim=against.ms_ssim,
             reference_xpsnr_db=against.xpsnr_db,
+            reference_lpips=against.lpips,
         )
         self.scores.append(score)
         self.album.offer(score, pair, old, new)
+
+    def add_vmaf(self, scores: Sequence[tuple[float | None, float | None]]) -> None:
+        """Note of the first frames what is known at the end alone: VMAF and VMAF-NEG."""
+        for rank, (plain, without_gain) in enumerate(scores):
+            known = {"reference_vmaf": plain, "reference_vmaf_neg": without_gain}
+            self.scores[rank] = self.scores[rank].model_copy(update=known)
 
     def close(
         self, cuts: tuple[int, ...], unavailable: tuple[str, ...], seconds: float
@@ -223,7 +241,10 @@ class _Meter:
             _shot(number, frames[a:b], self.colors[a:b])
             for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
         )
+        seams, sharp_seams = self.seams.compute(), self.sharp_seams.compute()
         blockiness = _known(self.blocks.compute())
+        grain, kept, plain_kept = (_known(value) for value in self.grain.compute())
+        naturalness, plain_naturalness = (_known(v) for v in self.naturalness.compute())
         summary = Summary(
             psnr_db=_known(self.fidelity.compute()[0]),
             ssim=_known(self.fidelity.compute()[1]),
@@ -235,6 +256,11 @@ class _Meter:
             overshoot_codes=_known(self.overshoot.compute()),
             clipped_share=_known(self.clipping.compute()),
             blockiness=blockiness,
+            grain_codes=grain,
+            grain_kept=kept,
+            plain_grain_kept=plain_kept,
+            naturalness=naturalness,
+            plain_naturalness=plain_naturalness,
             delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
             num_frozen=sum(f.frozen for f in frames),
             num_black=sum(f.black for f in frames),
@@ -242,12 +268,15 @@ class _Meter:
             reference_ssim=_mean(f.reference_ssim for f in frames),
             reference_ms_ssim=_mean(f.reference_ms_ssim for f in frames),
             reference_xpsnr_db=_mean(f.reference_xpsnr_db for f in frames),
+            reference_vmaf=_mean(f.reference_vmaf for f in frames),
+            reference_vmaf_neg=_mean(f.reference_vmaf_neg for f in frames),
+            reference_lpips=_mean(f.reference_lpips for f in frames),
         )
         return Measured(
             summary=summary,
             frames=frames,
             shots=shots,
-            findings=tuple(find(frames, shots, self.seams.compute(), blockiness)),
+            findings=tuple(find(frames, shots, seams, blockiness, sharp_seams)),
             stills=self.album.stills(),
             detail_map=_rows(self.detail.map_codes()),
             worst_map=_rows(self.fidelity.worst_map),
@@ -255,42 +284,6 @@ class _Meter:
             unavailable=unavailable,
             seconds=round(seconds, 3),
         )
-
-
-class _Shimmer:
-    """Change of the error along the source's motion, in codes; `temporal.Flicker` frame by frame.
-
-    In pictures of at most `_FLOW_PX` columns, at the source's own scale or below.
-    """
-
-    def __init__(self) -> None:
-        self._before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.codes = self.plain_codes = math.nan
-        """The second is what plain interpolation would have."""
-
-    def update(self, pair: Pair) -> None:
-        height, width = pair.source.luma_HW.shape
-        factor = min(1.0, _FLOW_PX / width)
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        self.codes = self.plain_codes = math.nan
-        if min(size) < _FLOW_MIN_PX:
-            return
-        source, error, plain = (
-            torch.from_numpy(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA))[None]
-            for picture in (
-                pair.source.luma_HW,
-                pair.error,
-                pair.plain_HW - pair.source.luma_HW,
-            )
-        )
-        errors_2HW = torch.cat((error, plain))
-        if self._before is not None:
-            flow_2HW, seen_1HW = motion(source, self._before[0])
-            carried_2HW = warp(self._before[1][None], flow_2HW[None])[0]
-            change_2HW = (errors_2HW - carried_2HW).abs() * seen_1HW
-            means = CODES * change_2HW.sum(dim=(1, 2)) / seen_1HW.sum().clamp(min=1)
-            self.codes, self.plain_codes = means.tolist()
-        self._before = source, errors_2HW
 
 
 def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np.float64]]) -> Shot:
@@ -302,6 +295,7 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np
     difference, codes = drift.compute()
     start, last = frames[0].time_s, frames[-1].time_s
     step = (last - start) / (len(frames) - 1) if len(frames) > 1 else 0.0
+    grain, kept = _grain(frames)
     return Shot(
         number=number,
         first_frame=frames[0].frame,
@@ -315,7 +309,20 @@ def _shot(number: int, frames: Sequence[FrameScore], colors: Sequence[NDArray[np
         plain_sharpness=_mean(f.plain_sharpness for f in frames),
         flicker_codes=_mean(f.flicker_codes for f in frames),
         detail_codes=float(np.mean([f.detail_codes for f in frames])),
+        grain_codes=grain,
+        grain_kept=kept,
     )
+
+
+def _grain(frames: Sequence[FrameScore]) -> tuple[float | None, float | None]:
+    """The source's grain in codes and the share kept, of a shot; frames with more count more."""
+    known = [(f.grain_codes, f.grain_kept) for f in frames]
+    pairs = [(codes, kept) for codes, kept in known if codes is not None and kept is not None]
+    if not pairs:
+        return None, None
+    source = sum(codes**2 for codes, _ in pairs)
+    kept = math.sqrt(sum((codes * share) ** 2 for codes, share in pairs) / source)
+    return math.sqrt(source / len(pairs)), kept
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vsr.quality.figures import HEIGHT, WIDTH, histogram, maps, plots, short
@@ -30,6 +30,14 @@ _SUMMARY = (
     ("overshoot_codes", "Overshoot", "codes", "halos and ringing beyond the source's range around"),
     ("clipped_share", "Clipped", "%", "pixels at black or white, less the source's"),
     ("blockiness", "Blockiness", "times", "steps at every eighth pixel, over the source's"),
+    ("grain_codes", "Grain of the source", "codes", "in its flat places"),
+    ("grain_kept", "Grain kept", "times", "the reduced result's over the source's; 1 is alike"),
+    (
+        "naturalness",
+        "Naturalness",
+        "",
+        "distance from photographs, 0 is alike; our own fit, not NIQE's",
+    ),
     ("delta_e", "Colour drift", "CIEDE2000", "mean colour of the worst shot; 1 is just noticed"),
     ("num_frozen", "Frozen frames", "", "stand still while the source moves"),
     ("num_black", "Black frames", "", "where the source is not"),
@@ -37,6 +45,9 @@ _SUMMARY = (
     ("reference_ssim", "Ground truth, SSIM", "", "luma at full size"),
     ("reference_ms_ssim", "Ground truth, MS-SSIM", "", "luma at five sizes"),
     ("reference_xpsnr_db", "Ground truth, XPSNR", "dB", "luma, weighted by what eyes notice"),
+    ("reference_vmaf", "Ground truth, VMAF", "of 100", "model v0.6.1; sharpening is rewarded"),
+    ("reference_vmaf_neg", "Ground truth, VMAF-NEG", "of 100", "the same, sharpening is not"),
+    ("reference_lpips", "Ground truth, LPIPS", "", "unlike to a network, AlexNet; 0 is alike"),
 )
 
 
@@ -51,23 +62,15 @@ class Section:
 
 def to_html(report: Report) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=PackageLoader("vsr.quality", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = lambda value: shown(str(value))
-    environment.filters["name"] = file_name
-    style, script = (_packaged(environment, name) for name in ("report.css", "report.js"))
+    environment = page_environment("vsr.quality")
+    style, script = (packaged(environment, name) for name in ("report.css", "report.js"))
     stride = math.ceil(len(report.frames) / _MAX_POINTS)
     return environment.get_template("report.html").render(
         report=report,
         style=Markup(style),
         script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
         summary=_summary(report),
         plots=plots(report, stride),
         stride=stride,
@@ -80,12 +83,28 @@ def to_html(report: Report) -> str:
     )
 
 
-def _packaged(environment: Environment, name: str) -> str:
+def page_environment(*rooms: str) -> Environment:
+    """For pages whose templates lie in `templates` of these rooms; the first that has one wins."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(room, "templates") for room in rooms]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = lambda value: shown(str(value))
+    environment.filters["name"] = file_name
+    return environment
+
+
+def packaged(environment: Environment, name: str) -> str:
+    """A style or script, as it stands in its file."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
+    """By which a page's policy allows one style or script and no other."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
@@ -116,6 +135,7 @@ def _shot_cells(report: Report, number: int) -> list[str]:
         short(shot.sharpness),
         short(shot.flicker_codes),
         short(shot.detail_codes),
+        short(shot.grain_kept),
     ]
 
 

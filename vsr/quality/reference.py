@@ -10,9 +10,11 @@ import torch
 
 from vsr.errors import ShapeError
 from vsr.frame import Frame
-from vsr.media.measures import Xpsnr, has_libvmaf
+from vsr.media.measures import Xpsnr
 from vsr.quality.metrics import PSNR_CEILING_DB, ms_ssim, psnr_db, ssim
+from vsr.quality.perceptual import Lpips
 from vsr.quality.views import Picture, Viewer
+from vsr.quality.vmaf import VmafMeter, open_vmaf
 
 _SSIM_MIN_PX = 11
 _MS_SSIM_MIN_PX = 176
@@ -26,6 +28,8 @@ class TruthScore:
     ssim: float | None = None
     ms_ssim: float | None = None
     xpsnr_db: float | None = None
+    lpips: float | None = None
+    """Of RGB; 0 is alike."""
 
 
 class GroundTruth:
@@ -34,13 +38,26 @@ class GroundTruth:
     Args:
         frames: of the reference, one for each of the result; missing ones are not scored.
         viewer: how to look at them.
+        result_viewer: how to look at the result.
+        num_frames: how many there are, about; None: not known.
     """
 
-    def __init__(self, frames: Iterable[Frame], viewer: Viewer) -> None:
-        self._frames, self._viewer = iter(frames), viewer
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        viewer: Viewer,
+        result_viewer: Viewer,
+        *,
+        num_frames: int | None = None,
+    ) -> None:
+        self._frames, self._viewer, self._result_viewer = iter(frames), viewer, result_viewer
         self._xpsnr: Xpsnr | None = None
+        self._vmaf: VmafMeter | None = None
+        self._lpips: Lpips | None = None
         self._num_scored = 0
+        self._num_frames = num_frames
         self._missing: dict[str, str] = {}
+        self._notes: tuple[str, ...] = ()
 
     def score(self, result: Frame, luma_HW: Picture) -> TruthScore:
         """Take the next frame of the result, and its luma from black 0 to white 1.
@@ -63,12 +80,14 @@ class GroundTruth:
         if smallest < _MS_SSIM_MIN_PX:
             self._missing["MS-SSIM"] = f"it needs pictures of {_MS_SSIM_MIN_PX} pixels each way"
         xpsnr = self._xpsnr_db(result, shown)
+        self._add_vmaf(result, shown, (luma_HW, truth))
         self._num_scored += 1
         return TruthScore(
             psnr_db=float(psnr_db(one, two)[0]),
             ssim=float(ssim(one, two)[0]) if smallest >= _SSIM_MIN_PX else None,
             ms_ssim=float(ms_ssim(one, two)[0]) if smallest >= _MS_SSIM_MIN_PX else None,
             xpsnr_db=xpsnr,
+            lpips=self._lpips_of(result, shown),
         )
 
     def _xpsnr_db(self, result: Frame, truth: Frame) -> float | None:
@@ -85,16 +104,46 @@ class GroundTruth:
             return None
         return None if math.isnan(value) else min(value, PSNR_CEILING_DB)
 
+    def _lpips_of(self, result: Frame, truth: Frame) -> float | None:
+        if "LPIPS" in self._missing:
+            return None
+        try:
+            if self._lpips is None:
+                self._lpips = Lpips()
+            pictures = self._result_viewer.full_rgb(result), self._viewer.full_rgb(truth)
+            return self._lpips.score(*pictures)
+        except ValueError as error:
+            self._missing["LPIPS"] = str(error)
+            return None
+
+    def _add_vmaf(self, result: Frame, truth: Frame, luma: tuple[Picture, Picture]) -> None:
+        if "VMAF" in self._missing:
+            return
+        try:
+            if self._vmaf is None:
+                self._vmaf = open_vmaf(result, truth, self._num_frames)
+            self._vmaf.add(result, truth, luma)
+        except ValueError as error:
+            self._vmaf = None
+            self._missing["VMAF"] = str(error)
+
+    def vmaf(self) -> list[tuple[float | None, float | None]]:
+        """VMAF and VMAF-NEG of every frame scored; empty where there is none. Ask once, at the end.
+
+        Frames may be fewer than were scored, when the meter failed.
+        """
+        if self._vmaf is None:
+            return []
+        meter, self._vmaf = self._vmaf, None
+        self._missing |= meter.missing
+        self._notes = meter.notes
+        try:
+            return meter.finish()
+        except ValueError as error:
+            self._missing["VMAF"] = str(error)
+            return []
+
     def unavailable(self) -> tuple[str, ...]:
-        """What could not be measured, each in a sentence."""
-        vmaf = (
-            "vsr does not run FFmpeg's libvmaf filter yet; it can be run on the two films"
-            if has_libvmaf()
-            else "the FFmpeg inside of this PyAV has no libvmaf; PyAV 19 has, on Python 3.12"
-        )
-        told = {
-            **self._missing,
-            "VMAF": vmaf,
-            "LPIPS": "the weights of its network may not be shipped with vsr",
-        }
-        return tuple(f"{name}: not available, because {why}." for name, why in told.items())
+        """What could not be measured, or not of all, in sentences; complete after `vmaf`."""
+        missing = (f"{name}: not available, because {why}." for name, why in self._missing.items())
+        return (*missing, *self._notes)

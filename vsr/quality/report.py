@@ -55,6 +55,12 @@ class FrameScore(_Frozen):
     overshoot_codes: float
     clipped_share: float
     """Pixels at black or white, less the source's."""
+    grain_codes: float | None = None
+    """Of the source's flat places, at its size..."""
+    grain_kept: float | None = None
+    """...and the share that the reduced result has of it..."""
+    plain_grain_kept: float | None = None
+    """...and plain interpolation would have."""
     red_codes: float
     green_codes: float
     blue_codes: float
@@ -67,6 +73,12 @@ class FrameScore(_Frozen):
     reference_ms_ssim: float | None = None
     reference_xpsnr_db: float | None = None
     """Of luma, as FFmpeg's filter says it."""
+    reference_vmaf: float | None = None
+    """0 to 100, model v0.6.1."""
+    reference_vmaf_neg: float | None = None
+    """The same without reward for sharpening."""
+    reference_lpips: float | None = None
+    """0 is alike."""
 
 
 class Shot(_Frozen):
@@ -86,6 +98,10 @@ class Shot(_Frozen):
     plain_sharpness: float | None
     flicker_codes: float | None
     detail_codes: float
+    grain_codes: float | None = None
+    """Of the source's flat places..."""
+    grain_kept: float | None = None
+    """...and the share that the result has of it."""
 
 
 class Finding(_Frozen):
@@ -126,6 +142,13 @@ class Summary(_Frozen):
     clipped_share: float | None
     blockiness: float | None
     """Steps at every eighth pixel over those between; the result's over the source's."""
+    grain_codes: float | None = None
+    grain_kept: float | None = None
+    plain_grain_kept: float | None = None
+    naturalness: float | None = None
+    """Distance of the result from photographs, by our own fit; 0 is alike."""
+    plain_naturalness: float | None = None
+    """Of the source plainly enlarged."""
     delta_e: float | None
     """Worst shot."""
     num_frozen: int
@@ -134,6 +157,9 @@ class Summary(_Frozen):
     reference_ssim: float | None = None
     reference_ms_ssim: float | None = None
     reference_xpsnr_db: float | None = None
+    reference_vmaf: float | None = None
+    reference_vmaf_neg: float | None = None
+    reference_lpips: float | None = None
 
 
 class Report(_Frozen):

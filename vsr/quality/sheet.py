@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsr.quality.consistency import blocks
+from vsr.quality.montage import GAP_PX, label_strip
 
 Pixels = NDArray[np.uint8]
 
 MAX_FILMS = len(string.ascii_uppercase)
 _TILE_PX = 640
 _CROP_PX = (160, 90)
-_LABEL_PX = 28
-_GAP_PX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def contact_sheet(moments: Sequence[Moment]) -> Pixels:
     rows = [row for moment in moments for row in _rows(moment)]
     width = max(row.shape[1] for row in rows)
     return np.concatenate(
-        [np.pad(row, ((0, _GAP_PX), (0, width - row.shape[1]), (0, 0))) for row in rows]
+        [np.pad(row, ((0, GAP_PX), (0, width - row.shape[1]), (0, 0))) for row in rows]
     )
 
 
@@ -80,15 +79,12 @@ def _where(pictures: Sequence[Pixels]) -> tuple[int, int, tuple[int, int]]:
 
 
 def _label(text: str, width: int) -> Pixels:
-    strip = np.zeros((_LABEL_PX, width, 3), np.uint8)
-    white = (255, 255, 255)
-    cv2.putText(strip, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, white, 1, cv2.LINE_AA)
-    return strip
+    return label_strip(text, width)[..., None].repeat(3, 2)
 
 
 def _beside(pictures: Sequence[Pixels]) -> Pixels:
-    gapped = [np.pad(picture, ((0, 0), (0, _GAP_PX), (0, 0))) for picture in pictures]
-    return np.concatenate(gapped, axis=1)[:, :-_GAP_PX]
+    gapped = [np.pad(picture, ((0, 0), (0, GAP_PX), (0, 0))) for picture in pictures]
+    return np.concatenate(gapped, axis=1)[:, :-GAP_PX]
 
 
 def _resized(picture: Pixels, size: tuple[int, int], kind: int) -> Pixels:

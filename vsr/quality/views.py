@@ -70,14 +70,21 @@ class Viewer:
 
     def rgb(self, frame: Frame) -> NDArray[np.uint8]:
         """All of a frame as 8-bit RGB, for showing."""
+        rgb = self._rgb(frame)[0].permute(1, 2, 0)
+        codes = (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return np.ascontiguousarray(self._placed(codes, 1, 1))
+
+    def full_rgb(self, frame: Frame) -> Picture:
+        """All of a frame as (3, H, W): R, G, B of full depth, 0 black and 1 white, not clamped."""
+        rgb_HW3 = self._rgb(frame)[0].permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(self._placed(rgb_HW3, 1, 1).transpose(2, 0, 1), np.float32)
+
+    def _rgb(self, frame: Frame) -> torch.Tensor:
         tensors = [
             torch.from_numpy(np.array(plane))[None]
             for plane in frame.planes[: 1 if frame.layout.is_gray else 3]
         ]
-        layout = replace(frame.layout, has_alpha=False)
-        rgb = planes_to_rgb(tensors, layout, self._color)[0].permute(1, 2, 0)
-        codes = (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        return np.ascontiguousarray(self._placed(codes, 1, 1))
+        return planes_to_rgb(tensors, replace(frame.layout, has_alpha=False), self._color)
 
     def _place(self, frame: Frame, index: int) -> NDArray[np.generic]:
         layout = frame.layout

@@ -25,9 +25,10 @@ from vsr.training.clips import Clip, find_clips
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore
 from vsr.training.eval_pairs import degraded_pairs
-from vsr.training.evaluate import Protocol, Stopwatch, score_clip
+from vsr.training.evaluate import Stopwatch, score_clip
 from vsr.training.export import LICENCE_UNSTATED, export
 from vsr.training.loop import Progress, Trainer, run
+from vsr.training.scores import Protocol
 from vsr.training.slimming import FAMILIES, slim
 
 CPU = torch.device("cpu")

@@ -9,15 +9,14 @@ the scale and a border of `scale` pixels left out. Luma is BT.601 limited range.
 
 from __future__ import annotations
 
-import math
 import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,128 +25,20 @@ from vsr.errors import ConfigError
 from vsr.models.checkpoint import card_of, card_of_file, is_file_name, load_upscaler, resolve_spec
 from vsr.models.cost import count_gmac, count_params
 from vsr.models.deflicker import steady
+from vsr.models.image.classsr import ClassSR, Routing, mean_routing
 from vsr.models.upscaler import ModelSpec, State, Upscaler
 from vsr.quality.metrics import Channel, Psnr, Ssim, prepare, round_to_8_bit
 from vsr.quality.temporal import Flicker
 from vsr.training.clips import Clip, find_clips
 from vsr.training.degrade import DEGRADATIONS
 from vsr.training.eval_pairs import by_name, degraded_pairs, given_pairs
+from vsr.training.scores import ClipScore, Evaluation, Neighbours, Protocol, Row
 
 Progress = Callable[[str, str], None]
 """Called with the model and the clip that begins."""
 
-Neighbours = Literal["real", "copies"]
-
 _VIDEO_MULTIPLE = 12
 _NUM_COPIES = 7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """How a score is made; everything a reader needs to repeat it."""
-
-    kind: Literal["video", "image"]
-    scale: int
-    degradation: str
-    """See `training.degrade`; `given` when the small pictures came from a folder."""
-    channel: Channel
-    crop_px: int
-    every: int
-    """Every so many frames are scored, from the first; the models see all of them."""
-    neighbours: Neighbours
-    """`copies`: every frame stands among copies of itself, to show what true neighbours add."""
-    dtype: str
-    strength: float = 0.0
-    """How far per-frame networks are steadied on clips; see `models.deflicker`."""
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipScore:
-    """Mean over the scored frames of one clip, or one still."""
-
-    psnr: float
-    ssim: float
-    flicker: float
-    """See `quality.temporal`; NaN where no frame has a predecessor."""
-    frames: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One model's scores and what they cost."""
-
-    model: str
-    clips: dict[str, ClipScore]
-    ms_per_frame: float
-    """Of the model's own calls, the first one left out when there are more."""
-    gmac: float
-    """10^9 multiply-adds per frame of 320x180; see `vsr.models.cost`."""
-    params: int
-
-    @property
-    def psnr(self) -> float:
-        """Mean over clips, dB."""
-        return sum(clip.psnr for clip in self.clips.values()) / len(self.clips)
-
-    @property
-    def ssim(self) -> float:
-        """Mean over clips."""
-        return sum(clip.ssim for clip in self.clips.values()) / len(self.clips)
-
-    @property
-    def flicker(self) -> float:
-        """Mean over the clips that have it, 8-bit codes; NaN for stills."""
-        known = [clip.flicker for clip in self.clips.values() if not math.isnan(clip.flicker)]
-        return sum(known) / len(known) if known else math.nan
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON. LPIPS is not measured yet."""
-        clips = {
-            name: {
-                "psnr": clip.psnr,
-                "ssim": clip.ssim,
-                "flicker": _or_none(clip.flicker),
-                "frames": clip.frames,
-            }
-            for name, clip in self.clips.items()
-        }
-        return {
-            "model": self.model,
-            "psnr": self.psnr,
-            "ssim": self.ssim,
-            "flicker": _or_none(self.flicker),
-            "lpips": None,
-            "ms_per_frame": self.ms_per_frame,
-            "gmac": self.gmac,
-            "params": self.params,
-            "clips": clips,
-        }
-
-
-def _or_none(value: float) -> float | None:
-    """What JSON can say of a number that may be missing."""
-    return None if math.isnan(value) else value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Scores of several models under one protocol."""
-
-    protocol: Protocol
-    machine: dict[str, Any]
-    rows: tuple[Row, ...]
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "protocol": self.protocol.describe(),
-            "machine": self.machine,
-            "rows": [row.describe() for row in self.rows],
-        }
 
 
 class Stopwatch:
@@ -251,6 +142,7 @@ def evaluate(
             upscaler = steady(upscaler, protocol.strength)
         stopwatch = Stopwatch(torch.device(device))
         scores: dict[str, ClipScore] = {}
+        routes: list[Routing] = []
         for clip in clips:
             if progress is not None:
                 progress(str(model), clip.name)
@@ -261,6 +153,7 @@ def evaluate(
                 small[clip.name] if small else None,
                 protocol,
                 stopwatch,
+                routes,
             )
         rows.append(
             Row(
@@ -269,6 +162,7 @@ def evaluate(
                 ms_per_frame=stopwatch.ms_per_frame,
                 gmac=gmac,
                 params=params,
+                routing=mean_routing(routes) if routes else None,
             )
         )
     machine = describe_machine(torch.device(device))
@@ -342,9 +236,14 @@ def score_clip(
     small: Clip | None,
     protocol: Protocol,
     stopwatch: Stopwatch,
+    routes: list[Routing] | None = None,
 ) -> ClipScore:
-    """Run one model over one clip; holds no more frames than a call needs."""
+    """Run one model over one clip; holds no more frames than a call needs.
+
+    A model that parts pictures between networks is asked how, beside the clock.
+    """
     waiting: deque[Tensor] = deque()
+    parts = model if isinstance(model, ClassSR) else None
 
     def inputs() -> Iterator[Tensor]:
         multiple = _VIDEO_MULTIPLE if protocol.kind == "video" else protocol.scale
@@ -355,7 +254,10 @@ def score_clip(
         )
         for reference, picture in pairs:
             waiting.append(reference)
-            yield picture.to(stopwatch.device)
+            given = picture.to(stopwatch.device)
+            if routes is not None and parts is not None:
+                routes.append(parts.routing(given[None].to(parts.classifier.last.weight.dtype)))
+            yield given
 
     psnr, ssim, flicker = Psnr(), Ssim(), Flicker()
     num_scored = 0

@@ -60,6 +60,15 @@ class Routing:
     classifier's own counted against it."""
 
 
+def mean_routing(routes: Sequence[Routing]) -> Routing:
+    """Over pictures, each of which counts as one; at least one of them."""
+    shares = zip(*(route.shares for route in routes), strict=True)
+    return Routing(
+        tuple(sum(share) / len(routes) for share in shares),
+        sum(route.macs_saved for route in routes) / len(routes),
+    )
+
+
 class ClassSR(PerFrame):
     """Per-frame upscaler; keeps the `Upscaler` contract.
 

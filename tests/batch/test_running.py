@@ -1,20 +1,24 @@
-"""The local executor: who is tried again, who is put aside, and what stops it."""
+"""Running a batch: who is tried again, who is put aside, and what stops it."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from tests.batch.conftest import failure_of
-from vsr.batch import local
-from vsr.batch.local import Event, Policy, run_local
+from vsr.batch import running
+from vsr.batch.events import Event
+from vsr.batch.executor import Failure, Said
 from vsr.batch.opening import open_manifest
-from vsr.batch.processes import Failure, Said
+from vsr.batch.policy import Policy, read_quiet_hours
+from vsr.batch.rules import Rule
+from vsr.batch.running import run_batch
 from vsr.batch.settings import Settings
 from vsr.batch.walk import Filters
 from vsr.config import UpscaleConfig
@@ -59,13 +63,13 @@ def result(name: str) -> UpscaleResult:
 
 
 class Script:
-    """`Processes` that answer by a script: clip's name -> what becomes of each try."""
+    """An executor that answers by a script: clip's name -> what becomes of each try."""
 
     outcomes: dict[str, list[Any]]
     fit: Any = None
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self.count = count
         self._busy: deque[tuple[int, str]] = deque()
         self.calls: list[tuple[str, int]] = []
         Script.last = self
@@ -84,7 +88,7 @@ class Script:
 
     @property
     def num_free(self) -> int:
-        return self._count - len(self._busy)
+        return self.count - len(self._busy)
 
     def ask(self, *_: object) -> Any:
         return self.fit
@@ -111,7 +115,8 @@ class Batch:
     def __init__(self, folder: Path) -> None:
         self.out = folder / "out"
         self.events: list[Event] = []
-        self._settings = Settings(source=folder / "src", config=UpscaleConfig(), filters=Filters())
+        self._source = folder / "src"
+        self.rules: tuple[Rule, ...] = ()
         self.manifest = open_manifest(self.out)
         (folder / "src").mkdir()
         for name in ("a", "b", "c"):
@@ -123,15 +128,20 @@ class Batch:
         outcomes: dict[str, list[Any]],
         *,
         should_stop: Callable[[], bool] | None = None,
+        workers: int = 1,
         **wishes: Any,
     ) -> str:
         """Run, and say the states of all clips."""
         Script.outcomes = outcomes
+        settings = Settings(
+            source=self._source, config=UpscaleConfig(), filters=Filters(), rules=self.rules
+        )
         policy = Policy(**{"min_free_bytes": 0, **wishes})
-        run_local(
+        run_batch(
             self.manifest,
-            self._settings,
+            settings,
             policy,
+            Script(workers),
             on_event=self.events.append,
             should_stop=should_stop,
         )
@@ -142,8 +152,7 @@ class Batch:
 
 
 @pytest.fixture
-def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
-    monkeypatch.setattr(local, "Processes", Script)
+def batch(tmp_path: Path) -> Iterator[Batch]:
     made = Batch(tmp_path)
     yield made
     made.manifest.close()
@@ -206,7 +215,7 @@ def test_a_tree_that_is_not_mounted_quarantines_none(batch: Batch, tmp_path: Pat
 
 def test_a_disk_that_fills_up_stops_the_run(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     free = iter([10**9, 10**9, 10])
-    monkeypatch.setattr(local, "free_bytes", lambda _: next(free))
+    monkeypatch.setattr(running, "free_bytes", lambda _: next(free))
     with pytest.raises(OutputError, match="no further clip was begun"):
         batch.run({"b": [FULL]}, min_free_bytes=1000)
     assert batch.states() == "a:done b:waiting c:waiting"
@@ -250,3 +259,33 @@ def test_no_link_leads_out_of_the_results(batch: Batch, tmp_path: Path) -> None:
     assert batch.run({}) == "a:done b:done c:done d:quarantined"
     assert "leads out" in str(batch.manifest.clips()[3].error)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_urgent_clips_come_first(batch: Batch) -> None:
+    priorities = (Rule(path="c", priority=2), Rule(path="a", priority=-1))
+    batch.run({}, priorities=priorities)
+    assert [name for name, _ in Script.last.calls] == ["c", "b", "a"]
+
+
+def test_each_clip_gets_what_the_rules_say(batch: Batch) -> None:
+    batch.rules = (Rule(path="b", settings={"crf": 9}),)
+    batch.run({})
+    crfs = [json.loads((batch.out / f"{c}.mkv.json").read_text())["settings"]["crf"] for c in "abc"]
+    assert crfs == [None, 9, None]
+
+
+def test_nothing_is_begun_in_quiet_hours(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter([7, 9, 10, 17, 18, 18, 18])
+    waited: list[float] = []
+
+    class Clock:
+        @staticmethod
+        def now() -> datetime:
+            return datetime(2026, 1, 1, next(hours))
+
+    monkeypatch.setattr(running, "datetime", Clock)
+    monkeypatch.setattr(running, "sleep", waited.append)
+    quiet = read_quiet_hours("08:00-18:00")
+    # The first is begun at seven and finished at nine; then two looks at the clock until six.
+    assert batch.run({"a": [("upscale", 1, 4), None]}, quiet=quiet) == "a:done b:done c:done"
+    assert len(waited) == 2

@@ -1,4 +1,4 @@
-"""Run a batch on this machine: worker processes that take one clip after the other.
+"""Run a batch: workers that take one clip after the other, wherever they are.
 
 Each clip is one call of `upscale`, whose journal knows what of it is done. The manifest is written
 by this process alone, and may be behind: what it does not know yet, the next run is told at once.
@@ -11,16 +11,37 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from time import sleep
 
-from vsr.batch.fixity import refuse_lists, refuse_sidecar, write_lists, write_sidecar
+from vsr.batch.events import Event, OnEvent
+from vsr.batch.executor import Executor, Failure, Said
+from vsr.batch.fixity import (
+    RESULTS_NAME,
+    SOURCES_NAME,
+    refuse_lists,
+    refuse_sidecar,
+    write_lists,
+    write_sidecar,
+)
 from vsr.batch.manifest import Clip, Manifest
-from vsr.batch.processes import Failure, Processes, Said
+from vsr.batch.naming import sidecar_name
+from vsr.batch.policy import Policy
+from vsr.batch.rules import traits_of
 from vsr.batch.settings import Settings
+from vsr.batch.storage import Remote, send
 from vsr.batch.work import look_at, make
-from vsr.errors import DeviceError, JobCancelledError, ModelError, OpenError, OutputError, VsrError
+from vsr.errors import (
+    DeviceError,
+    JobCancelledError,
+    ModelError,
+    OpenError,
+    OutputError,
+    StorageError,
+    VsrError,
+)
 from vsr.pipeline.estimate import free_bytes
 from vsr.pipeline.output import writing
 from vsr.pipeline.result import UpscaleResult
@@ -33,41 +54,14 @@ _NOTE_EVERY_S = 2.0
 _NUM_LOOKED_FOR = 10
 """Clips of which one has to be there, or else the whole tree is taken to be elsewhere."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How a batch is run; none of it changes a byte."""
-
-    workers: int = 1
-    """Clips made at a time."""
-    retries: int = 2
-    """How often a clip is tried again after what may pass: a crash, a device, a disk."""
-    min_free_bytes: int = 1 << 30
-    """With less room on the disk of the results, no clip is begun."""
-    overwrite: bool = False
-    """Replace what others have put at a result's name."""
+_QUIET_STEP_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened to a clip."""
-
-    kind: Literal["started", "progress", "done", "failed", "quarantined"]
-    clip: Clip
-    """As the manifest has it by now."""
-    phase: str | None = None
-    frames_done: int = 0
-    frames: int | None = None
-    result: UpscaleResult | None = None
-
-
-OnEvent = Callable[[Event], None]
-
-
-def run_local(
+def run_batch(
     manifest: Manifest,
     settings: Settings,
     policy: Policy,
+    executor: Executor,
     *,
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -78,6 +72,7 @@ def run_local(
         manifest: of a batch that was planned.
         settings: what is asked for.
         policy: how it is run.
+        executor: who does it; entered here.
         on_event: called in this thread.
         should_stop: asked often; clips that are being made are left for the next run.
 
@@ -88,11 +83,11 @@ def run_local(
         OutputError: the disk is too full to begin another clip.
     """
     refuse_lists(manifest)
-    manifest.set_note("workers", str(policy.workers))
     run = _Run(manifest, settings, policy, on_event or (lambda _: None))
     try:
-        with Processes(policy.workers) as processes:
-            run.work(processes, should_stop or (lambda: False))
+        with executor:
+            manifest.set_note("workers", str(executor.count))
+            run.work(executor, should_stop or (lambda: False))
     except JobCancelledError as error:
         error.hint = run.how_far()
         raise
@@ -111,33 +106,55 @@ class _Run:
         self._settings = settings
         self._policy = policy
         self._tell = tell
-        self._config = settings.config.model_copy(update={"overwrite": policy.overwrite})
-        self._asked = settings.config.model_dump(mode="json")
-        self._todo = deque(clip.id for clip in manifest.clips("waiting", "failed"))
+        wishes = {"overwrite": policy.overwrite}
+        self._asked = replace(settings.asked, config=settings.config.model_copy(update=wishes))
+        self._todo = deque(self._in_order())
         self._running: dict[int, Clip] = {}
         self._frames: dict[int, int] = {}
         self._noted_s = 0.0
+        self._was_quiet = False
         self._full: OutputError | None = None
         """Why nothing is begun any more."""
 
-    def work(self, processes: Processes, should_stop: Callable[[], bool]) -> None:
+    def _in_order(self) -> list[int]:
+        """Ids of what is to be done: by priority, then by path."""
+        rules = (*self._settings.rules, *self._policy.priorities)
+        asked = replace(self._asked, rules=rules)
+        clips = self._manifest.clips("waiting", "failed")
+        clips.sort(key=lambda clip: -asked.priority_of(traits_of(clip)))
+        return [clip.id for clip in clips]
+
+    def work(self, executor: Executor, should_stop: Callable[[], bool]) -> None:
         """All that is to be done."""
-        self._refuse_unfit(processes)
+        self._refuse_unfit(executor)
         while True:
             if should_stop():
                 raise JobCancelledError("stopped")
-            while self._todo and processes.num_free and self._has_room():
-                self._begin(processes, self._todo.popleft())
-            if not processes.num_busy:
-                break
-            said = processes.wait()
+            is_quiet = self._todo and self._is_quiet()
+            while self._todo and executor.num_free and not is_quiet and self._has_room():
+                self._begin(executor, self._todo.popleft())
+            if not executor.num_busy:
+                if not is_quiet:
+                    break
+                sleep(_QUIET_STEP_S)
+                continue
+            said = executor.wait()
             if said is not None:
                 self._hear(said)
             self._note_progress()
         if self._full is not None:
             raise self._full
 
-    def _refuse_unfit(self, processes: Processes) -> None:
+    def _is_quiet(self) -> bool:
+        """Whether no clip may be begun now; said once each time it begins."""
+        quiet = self._policy.quiet
+        was_quiet = self._was_quiet
+        self._was_quiet = quiet is not None and quiet.hold(datetime.now().time())
+        if quiet is not None and self._was_quiet and not was_quiet:
+            logger.warning("no clip is begun before %s", quiet.end.strftime("%H:%M"))
+        return self._was_quiet
+
+    def _refuse_unfit(self, executor: Executor) -> None:
         """Raise what every clip would meet on this machine, rather than quarantine them all."""
         if not self._todo:
             return
@@ -148,14 +165,20 @@ class _Run:
                 hint="see whether that disk is mounted, or plan again",
             )
         source, output = self._places(first[0])
-        outcome = processes.ask(look_at, source, output, self._config)
+        outcome = executor.ask(look_at, source, output, self._asked, first[0].path)
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error
 
-    def _places(self, clip: Clip) -> tuple[Path, Path]:
+    def _places(self, clip: Clip) -> tuple[Path | Remote, Path]:
         """Where a clip is, and where its result belongs."""
         assert clip.output is not None, "what has no name does not wait"
-        return self._settings.source / clip.path, self._manifest.out / clip.output
+        return self._settings.source / clip.path, self._manifest.out.absolute() / clip.output
+
+    def _target(self, name: str | None) -> Remote | None:
+        """Where a file beside the manifest is sent; None where it stays."""
+        if self._settings.target is None or name is None:
+            return None
+        return self._settings.target / name
 
     def how_far(self) -> str:
         """For who stopped the run."""
@@ -169,6 +192,13 @@ class _Run:
         for clip_id in self._running:
             self._manifest.move(clip_id, "waiting", "the run was stopped before it was done")
         write_lists(self._manifest)
+        try:
+            for name in (RESULTS_NAME, SOURCES_NAME):
+                if (self._manifest.out / name).is_file():
+                    self._send(name)
+        except StorageError as error:
+            # The next run sends them; whatever ended this one is not to be hidden.
+            logger.warning("the lists of digests were not sent: %s", error)
 
     def _has_room(self) -> bool:
         """Whether another clip may be begun; once there is no room, no longer asked."""
@@ -184,19 +214,21 @@ class _Run:
             )
         return self._full is None
 
-    def _begin(self, processes: Processes, clip_id: int) -> None:
+    def _begin(self, executor: Executor, clip_id: int) -> None:
         clip = self._manifest.clip(clip_id)
         source, output = self._places(clip)
         try:
             self._make_folder(output.parent)
             refuse_sidecar(self._manifest, clip)
+            config = self._asked.config_for(traits_of(clip))
         except VsrError as error:
             self._give_up(clip, str(error), error.exit_code)
             return
         self._manifest.move(clip_id, "running", attempts=clip.attempts)
         self._running[clip_id] = self._manifest.clip(clip_id)
         self._tell(Event(kind="started", clip=self._running[clip_id], frames=clip.frames))
-        processes.begin(clip_id, make, source, output, self._config, clip.fresh)
+        target = self._target(clip.output)
+        executor.begin(clip_id, make, source, output, target, config, clip.fresh)
 
     def _make_folder(self, folder: Path) -> None:
         """The place of a result, unless a link there leads out of the folder of results."""
@@ -234,8 +266,10 @@ class _Run:
 
     def _finish(self, clip: Clip, result: UpscaleResult) -> None:
         try:
-            write_sidecar(self._manifest, clip, result, self._asked)
-        except OutputError as error:
+            config = self._settings.asked.config_for(traits_of(clip))
+            write_sidecar(self._manifest, clip, result, config.model_dump(mode="json"))
+            self._send(sidecar_name(clip.output or ""))
+        except (OutputError, StorageError) as error:
             self._try_again(clip, str(error), error.exit_code)
             return
         digests = result.digests
@@ -254,6 +288,9 @@ class _Run:
             result_sha256=digests.get("result"),
             weights_sha256=digests.get("weights"),
         )
+        if self._settings.target is not None and clip.output is not None:
+            # Sent and read back by now.
+            self._places(clip)[1].unlink(missing_ok=True)
         self._tell(
             Event(
                 kind="done",
@@ -263,6 +300,11 @@ class _Run:
                 result=result,
             )
         )
+
+    def _send(self, name: str) -> None:
+        target = self._target(name)
+        if target is not None:
+            send(self._manifest.out / name, target.url)
 
     def _size(self, clip: Clip) -> int | None:
         with suppress(OSError):
