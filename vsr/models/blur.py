@@ -4,8 +4,8 @@ A small picture y of a scene x is y = (x * k) at every s-th pixel. The kernel k 
 Gaussian of any width and direction, which is stated in pixels of the small picture: so one
 statement serves every scale.
 
-The estimate is blind. Spectra of natural scenes fall as 1/f^2 in power (Burton and Moorhead, 1987;
-Field, 1987); what falls faster was blurred. Sum over the aliases n of decimation,
+The estimate is blind. Spectra of natural scenes fall as about 1/f^2 in power (Burton and Moorhead,
+1987; Field, 1987); what falls faster was blurred. Sum over the aliases n of decimation,
 
     log P(f) = log [ sum_n A(theta_n) |f + n|^-a exp(-4 pi^2 (f + n)^T S (f + n)) + N ],
 
@@ -31,7 +31,7 @@ _LOWEST = 1.5 / BLOCK_PX
 """Cycles per pixel below which the window hides the spectrum."""
 _FLATTEST = 0.25
 """Share of the blocks, the flattest, that are left out."""
-_EXPONENT, _EXPONENT_SPREAD = 2.0, 0.25
+_EXPONENT, _EXPONENT_SPREAD = 2.2, 0.25
 _DIRECTIONS_WEIGHT = 0.2
 _MISFIT_WEIGHT = 50.0
 _SHARPEST = 0.08

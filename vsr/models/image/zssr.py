@@ -6,8 +6,10 @@ that, and is then applied to the picture; back-projection ends it (ibid., sectio
 
 What differs: convolutions run at the small size and end in a pixel shuffle, which costs s^2 times
 less; the blur is estimated from the picture's spectrum (`models.blur`) where none is given, in
-place of the patches' recurrence; steps are fixed and the learning rate falls on a cosine; crops are
-of the picture's eight turns alone, and the eight are not averaged over at the end.
+place of the patches' recurrence; of small pictures less is learnt, and that of what
+back-projection leaves in place of what interpolation does; steps are fixed and the learning rate
+falls on a cosine; crops are of the picture's eight turns alone, and the eight are not averaged over
+at the end.
 
 Nothing is stored: the state is a seed, and each picture starts anew.
 """
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _SMALLEST_SON_PX = 12
 """A picture whose smaller self is smaller than this has nothing to teach."""
+_ENOUGH_PX = 8000
+"""Pixels of the smaller picture from which on all there is to learn can be learnt from it."""
 _CROP_PX = 40
 """Side of a crop of the smaller picture."""
 _LR = 1e-3
@@ -43,7 +47,7 @@ class ZSSR(nn.Module):
 
     Args:
         scale: integer factor of enlargement.
-        num_steps: of training, for each picture.
+        num_steps: of training, for each picture; fewer for small ones.
         num_channels: width of the network.
         num_layers: its 3x3 convolutions.
         blur: how the pictures were made small; None estimates it from each.
@@ -102,12 +106,9 @@ class ZSSR(nn.Module):
             taps_KK = taps(blur, self.scale).to(given.device)
             network = self._learn(picture, taps_KK, seed)
             with torch.no_grad():
-                large = imresize(picture, scale=self.scale)
+                large = self._base(picture, taps_KK, _son_px(picture, self.scale))
                 if network is not None:
-                    large = large + network(picture)
-                for _ in range(_BACK_PROJECTIONS):
-                    wrong = picture - shrink(large, taps_KK, self.scale)
-                    large = large + imresize(wrong, scale=self.scale)
+                    large = back_projected(large + network(picture), picture, taps_KK)
                 # Codes beyond black and white are interpolated.
                 return (large + imresize(given - picture, scale=self.scale))[0]
 
@@ -117,13 +118,19 @@ class ZSSR(nn.Module):
         height, width = (size // scale * scale for size in picture_13HW.shape[-2:])
         if min(height, width) // scale < _SMALLEST_SON_PX:
             return None
+        num_px = _son_px(picture_13HW, scale)
         generator = torch.Generator().manual_seed(seed)
-        turns = _turned_pairs(picture_13HW[..., :height, :width], taps_KK, scale)
+        turns = [
+            (son, father - self._base(son, taps_KK, num_px))
+            for son, father in _turned_pairs(picture_13HW[..., :height, :width], taps_KK, scale)
+        ]
         network = self._network(generator).to(picture_13HW.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=_LR)
-        for step in range(self.num_steps):
+        # A small picture is soon learnt by heart, which is of no use.
+        num_steps = round(self.num_steps * min(1.0, num_px / _ENOUGH_PX))
+        for step in range(num_steps):
             for group in optimizer.param_groups:
-                group["lr"] = _LR * (0.5 + 0.5 * math.cos(math.pi * step / self.num_steps)) + 1e-6
+                group["lr"] = _LR * (0.5 + 0.5 * math.cos(math.pi * step / num_steps)) + 1e-6
             pair = turns[int(torch.randint(len(turns), (), generator=generator))]
             small, missing = _crop(*pair, scale, generator)
             loss = (network(small) - missing).abs().mean()
@@ -131,6 +138,13 @@ class ZSSR(nn.Module):
             torch.autograd.backward(loss)
             optimizer.step()
         return network.eval()
+
+    def _base(self, picture_13HW: Tensor, taps_KK: Tensor, num_px: int) -> Tensor:
+        """What the network's result is added to: where it can learn much, interpolation."""
+        plain = imresize(picture_13HW, scale=self.scale)
+        if num_px >= _ENOUGH_PX:
+            return plain
+        return back_projected(plain, picture_13HW, taps_KK)
 
     def _network(self, generator: torch.Generator) -> nn.Sequential:
         """What interpolation lacks, from the small picture; zero to begin with."""
@@ -156,8 +170,23 @@ class _Centre(nn.Module):
         return (2 * x_BCHW - 1).contiguous(memory_format=torch.channels_last)
 
 
+def _son_px(picture_13HW: Tensor, scale: int) -> int:
+    """Pixels of the picture's smaller self."""
+    height, width = (size // scale for size in picture_13HW.shape[-2:])
+    return int(height * width)
+
+
+def back_projected(large_BCHW: Tensor, small_BCHW: Tensor, taps_KK: Tensor) -> Tensor:
+    """A large picture, brought nearer to shrinking to the small one (Irani and Peleg, 1991)."""
+    scale = large_BCHW.shape[-1] // small_BCHW.shape[-1]
+    for _ in range(_BACK_PROJECTIONS):
+        wrong = small_BCHW - shrink(large_BCHW, taps_KK, scale)
+        large_BCHW = large_BCHW + imresize(wrong, scale=scale)
+    return large_BCHW
+
+
 def _turned_pairs(picture_13HW: Tensor, taps_KK: Tensor, scale: int) -> list[tuple[Tensor, Tensor]]:
-    """The smaller picture, and what enlarging it by interpolation lacks, in all eight turns.
+    """The smaller picture, and the one that it was made of, in all eight turns.
 
     The blur is not turned with the picture: it is to be undone as it stands.
     """
@@ -166,7 +195,7 @@ def _turned_pairs(picture_13HW: Tensor, taps_KK: Tensor, scale: int) -> list[tup
         turned = torch.rot90(picture_13HW, quarters, (-2, -1))
         for father in (turned, turned.flip(-1)):
             son = shrink(father, taps_KK, scale).clamp(0, 1)
-            pairs.append((son, father - imresize(son, scale=scale)))
+            pairs.append((son, father))
     return pairs
 
 
