@@ -215,7 +215,7 @@ class PULSE(nn.Module):
                 least, best, difference = value, picture.detach(), float(squared.detach())
             sphere.step(loss)
         if difference > EPSILON:
-            logger.warning("no picture was found that shrinks to the source closely enough")
+            logger.info("no picture was found that shrinks to the source closely enough")
         return Found(best[0].clamp(0, 1), difference)
 
 
