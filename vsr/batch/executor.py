@@ -86,8 +86,15 @@ class Executor(Protocol):
             VsrError: no worker can go on like that.
         """
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have one thing done while nothing else is: the function's value, or a `Failure`."""
+
+def ask(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Have one thing done while nothing else is: the function's value, or a `Failure`."""
+    assert not executor.num_busy, "workers are busy"
+    executor.begin(0, function, *arguments)
+    while True:
+        said = executor.wait()
+        if said is not None and said.kind != "progress":
+            return said.value
 
 
 def lost(how: str) -> Failure:

@@ -103,15 +103,6 @@ class Processes:
             return Said(key=key, kind="done", value=values[0])
         return Said(key=key, kind="failed", value=told(kind, values))
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """As `Executor.ask`."""
-        assert not self._keys, "workers are busy"
-        self.begin(0, function, *arguments)
-        while True:
-            said = self.wait()
-            if said is not None and said.kind != "progress":
-                return said.value
-
     def _abandon(self) -> None:
         """Let workers leave what they do in order, for a while."""
         for child in self._keys:
