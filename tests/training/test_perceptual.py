@@ -48,7 +48,7 @@ def lpips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _write(path: Path, seed: int, size: tuple[int, int] = (61, 50)) -> None:
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (12, 14, 3)).astype(np.float32)
+    coarse = rng.integers(90, 160, (6, 7, 3)).astype(np.float32)
     smooth = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
     picture = np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -245,6 +245,7 @@ def _table(result: Evaluation) -> str:
     names = list(result.rows[0].clips)
     shown = names if len(names) <= 8 else []
     extra = ["gradients", "consistency dB", "texture", "LPIPS"] if result.notes is not None else []
+    headings = ["PSNR dB", "SSIM", "flicker", *extra, *shown, "ms/frame", "GMAC", "params"]
     lines = [
         f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
         f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
@@ -252,10 +253,8 @@ def _table(result: Evaluation) -> str:
         f"{f'steadied by {protocol.strength:g}, ' if protocol.strength else ''}"
         f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
         "",
-        _line(
-            ["model", "PSNR dB", "SSIM", "flicker", *extra, *shown, "ms/frame", "GMAC", "params"]
-        ),
-        _line(["---", *["---:"] * (6 + len(extra) + len(shown))]),
+        _line(["model", *headings]),
+        _line(["---", *["---:"] * len(headings)]),
     ]
     lines += [
         _line(

@@ -18,11 +18,13 @@ from vsr.errors import ShapeError
 from vsr.quality.metrics import MeanMetric, check_shapes
 
 MIN_PX = 32
-"""The smallest side for `texture_distance`: one cell at the coarsest scale."""
+"""The smallest side for `texture_distance`: as large as the filters at the coarsest scale."""
 
 _NUM_SCALES, _NUM_ORIENTATIONS = 3, 4
 _RADIUS_PX = 4
-_CELL_PX = 8
+_CELL_PX = 16
+"""So many pixels tell the strength of fine texture to a few per cent; fewer would find two takes
+of the same grain unlike."""
 _UNSEEN = 2 / 255
 """Amplitudes of less than about two codes count as alike: the noise of any 8-bit picture."""
 
@@ -77,7 +79,7 @@ def texture_distance(result_B1HW: Tensor, reference_B1HW: Tensor) -> Tensor:
     First and second derivatives of a Gaussian of 1 pixel, along 4 orientations, in the picture at
     its full size, a half and a quarter. The squares of both derivatives together are the energy of
     edges and lines alike, wherever in the wave they stand (a quadrature pair, nearly; Freeman and
-    Adelson, 1991). Its root mean square over cells of 8x8 pixels, half of them overlapping, is an
+    Adelson, 1991). Its root mean square over cells of 16x16 pixels, each half over the next, is an
     amplitude; the distance of amplitudes a and b is |a - b| / (a + b), but for what nobody sees,
     and is averaged over cells, orientations and scales.
 
@@ -117,7 +119,8 @@ def _amplitudes(luma_B1HW: Tensor) -> Tensor:
     padded = F.pad(luma_B1HW, (_RADIUS_PX,) * 4, mode="replicate")
     waves = F.conv2d(padded, _bank().to(padded.device)).square()
     energy = waves[:, :_NUM_ORIENTATIONS] + waves[:, _NUM_ORIENTATIONS:]
-    return F.avg_pool2d(energy, _CELL_PX, _CELL_PX // 2).sqrt()
+    cell = [min(_CELL_PX, side) for side in luma_B1HW.shape[-2:]]
+    return F.avg_pool2d(energy, cell, _CELL_PX // 2).sqrt()
 
 
 @lru_cache(maxsize=1)
