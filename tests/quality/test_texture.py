@@ -117,6 +117,7 @@ def test_texture_ignores_brightness_and_what_nobody_sees() -> None:
     assert float(texture_distance(truth + 0.25, truth)) < 1e-4
     assert float(texture_distance(_noisy(flat, 0.1 / 255), flat)) < 0.1
     assert float(texture_distance(_noisy(flat), flat)) > 0.4
+    assert float(texture_distance(flat, 0 * flat)) < 1e-4
 
 
 def test_texture_is_the_mean_over_pictures() -> None:

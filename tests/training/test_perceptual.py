@@ -135,6 +135,23 @@ def test_stills_are_scored_without_their_border(clips: Path, tmp_path: Path) -> 
     assert first["a"].perceptual == first["b"].perceptual
 
 
+def test_consistency_is_with_the_picture_given_not_with_the_truth(
+    clips: Path, tmp_path: Path
+) -> None:
+    """Small pictures that are darker than the truth's own."""
+    for clip in find_clips(clips):
+        for file, picture in zip(clip.files, clip.pictures(), strict=True):
+            small = shrink(picture[:, :48, :60] * 0.8, 4).permute(1, 2, 0).numpy()[..., ::-1]
+            target = tmp_path / "lr" / clip.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(target), (small * 255).round().astype(np.uint8))
+    given = evaluate(["bicubic-x4"], clips, lr=tmp_path / "lr", perceptual=True).rows[0]
+    made = evaluate(["bicubic-x4"], clips, perceptual=True).rows[0]
+    assert given.perceptual is not None and made.perceptual is not None
+    assert given.psnr < made.psnr - 5
+    assert given.perceptual.consistency_db > made.perceptual.consistency_db - 1
+
+
 def test_consistency_is_told_only_where_bicubic_made_the_small_picture(clips: Path) -> None:
     result = evaluate(["bicubic-x4"], clips, perceptual=True, degradation="bd")
     assert result.describe()["rows"][0]["consistency_db"] is None

@@ -87,7 +87,8 @@ def texture_distance(result_B1HW: Tensor, reference_B1HW: Tensor) -> Tensor:
     place. It does not ask where in a cell detail lies, so texture that is made up but plausible
     costs little, and blur, noise and wrong stripes cost much. What it is not: LPIPS, or any other
     learned distance. Nothing in it was fitted to what people say, it sees no colour and no
-    objects, and its values compare with each other alone.
+    objects, plain areas that are plain in both draw it towards 0, and so its values compare with
+    each other alone, on the same pictures.
 
     Args:
         result_B1HW: (B, 1, H, W), [0, 1], at least 32x32.
