@@ -12,7 +12,7 @@ import click
 from vsr.cli.console import print_json, say
 
 if TYPE_CHECKING:
-    from vsr.training.scores import Evaluation
+    from vsr.training.scores import Evaluation, PerceptualScore
 
 
 @click.command("eval")
@@ -79,6 +79,13 @@ if TYPE_CHECKING:
     help="On clips, steady what networks of single frames add, as `vsr upscale` does with 0.7.",
 )
 @click.option(
+    "--perceptual",
+    is_flag=True,
+    help="Score too what PSNR does not see: how much detail there is for that of the truth, "
+    "whether it is of the right kind, and whether the result still is the picture that went in. "
+    "LPIPS where torchvision's AlexNet is at hand.",
+)
+@click.option(
     "--flow",
     "score_flow",
     is_flag=True,
@@ -116,6 +123,7 @@ def command(
     device: str,
     dtype: str,
     strength: float,
+    perceptual: bool,
     score_flow: bool,
     drift_frames: int | None,
     score_blur: bool,
@@ -181,6 +189,7 @@ def command(
         device=resolve_device(device),
         dtype=getattr(torch, dtype),
         strength=strength,
+        perceptual=perceptual,
         progress=tell,
     )
     if json_file is not None:
@@ -235,6 +244,8 @@ def _table(result: Evaluation) -> str:
     protocol = result.protocol
     names = list(result.rows[0].clips)
     shown = names if len(names) <= 8 else []
+    extra = ["gradients", "consistency dB", "texture", "LPIPS"] if result.notes is not None else []
+    headings = ["PSNR dB", "SSIM", "flicker", *extra, *shown, "ms/frame", "GMAC", "params"]
     lines = [
         f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
         f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
@@ -242,8 +253,8 @@ def _table(result: Evaluation) -> str:
         f"{f'steadied by {protocol.strength:g}, ' if protocol.strength else ''}"
         f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
         "",
-        _line(["model", "PSNR dB", "SSIM", "flicker", *shown, "ms/frame", "GMAC", "params"]),
-        _line(["---", *["---:"] * (6 + len(shown))]),
+        _line(["model", *headings]),
+        _line(["---", *["---:"] * len(headings)]),
     ]
     lines += [
         _line(
@@ -251,7 +262,8 @@ def _table(result: Evaluation) -> str:
                 row.model,
                 f"{row.psnr:.2f}",
                 f"{row.ssim:.4f}",
-                "" if math.isnan(row.flicker) else f"{row.flicker:.3f}",
+                _known(row.flicker, 3),
+                *_perceptual_cells(row.perceptual),
                 *(f"{row.clips[name].psnr:.2f}" for name in shown),
                 f"{row.ms_per_frame:.1f}",
                 f"{row.gmac:.2f}",
@@ -265,7 +277,25 @@ def _table(result: Evaluation) -> str:
             shares = ", ".join(f"{share:.0%}" for share in row.routing.shares)
             saved = f"{row.routing.macs_saved:.0%} of the largest branch's multiply-adds saved"
             lines += ["", f"{row.model}: patches by class, easy first: {shares}; {saved}"]
+    for note in result.notes or ():
+        lines += ["", note]
     return "\n".join(lines)
+
+
+def _perceptual_cells(score: PerceptualScore | None) -> list[str]:
+    if score is None:
+        return []
+    return [
+        _known(score.gradient_energy, 3),
+        _known(score.consistency_db, 2),
+        _known(score.texture_distance, 4),
+        _known(score.lpips, 4),
+    ]
+
+
+def _known(value: float, num_decimals: int) -> str:
+    """Empty where there is no figure."""
+    return "" if math.isnan(value) else f"{value:.{num_decimals}f}"
 
 
 def _line(cells: list[str]) -> str:

@@ -68,7 +68,7 @@ def psnr_db(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
     Returns:
         (B,) float64, dB, at most `PSNR_CEILING_DB`.
     """
-    _check_shapes(result_BCHW, reference_BCHW)
+    check_shapes(result_BCHW, reference_BCHW)
     mse = (result_BCHW.double() - reference_BCHW.double()).square().mean(dim=(1, 2, 3))
     return (-10.0 * torch.log10(mse)).clamp(max=PSNR_CEILING_DB)
 
@@ -89,7 +89,7 @@ def ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
     Raises:
         ShapeError: shapes differ or the pictures are too small.
     """
-    _check_shapes(result_BCHW, reference_BCHW)
+    check_shapes(result_BCHW, reference_BCHW)
     _check_size(result_BCHW, 1)
     return _similarity(result_BCHW, reference_BCHW)[0]
 
@@ -111,7 +111,7 @@ def ms_ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
     Raises:
         ShapeError: shapes differ or the pictures are too small.
     """
-    _check_shapes(result_BCHW, reference_BCHW)
+    check_shapes(result_BCHW, reference_BCHW)
     _check_size(result_BCHW, 2 ** (len(_MS_WEIGHTS) - 1))
     one, two = result_BCHW.float(), reference_BCHW.float()
     product = result_BCHW.new_ones(len(result_BCHW), dtype=torch.float64)
@@ -163,7 +163,12 @@ def _blur(images: Tensor) -> Tensor:
     return images
 
 
-def _check_shapes(result_BCHW: Tensor, reference_BCHW: Tensor) -> None:
+def check_shapes(result_BCHW: Tensor, reference_BCHW: Tensor) -> None:
+    """Refuse to compare pictures of different shapes.
+
+    Raises:
+        ShapeError: they are, or there are not four axes.
+    """
     if result_BCHW.shape != reference_BCHW.shape or result_BCHW.ndim != 4:
         raise ShapeError(
             f"cannot compare {tuple(result_BCHW.shape)} with {tuple(reference_BCHW.shape)}"

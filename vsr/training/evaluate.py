@@ -32,6 +32,7 @@ from vsr.quality.temporal import Flicker
 from vsr.training.clips import Clip, find_clips
 from vsr.training.degrade import DEGRADATIONS
 from vsr.training.eval_pairs import by_name, degraded_pairs, given_pairs
+from vsr.training.perceptual import PerceptualMeter, SharedLpips, unavailable
 from vsr.training.scores import ClipScore, Evaluation, Neighbours, Protocol, Row
 
 Progress = Callable[[str, str], None]
@@ -84,6 +85,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     strength: float = 0.0,
+    perceptual: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score models on a folder.
@@ -104,6 +106,7 @@ def evaluate(
         dtype: of their weights; frames are float32.
         strength: on clips, how far what models of single frames add is steadied along the motion,
             as `vsr upscale` does; 0 scores each frame as it is.
+        perceptual: measure what PSNR does not see as well; see `training.perceptual`.
         progress: told what begins.
 
     Raises:
@@ -133,6 +136,7 @@ def evaluate(
         dtype=str(dtype).removeprefix("torch."),
         strength=strength if is_video else 0.0,
     )
+    lpips = SharedLpips.load() if perceptual else None
     rows = []
     for model, spec in zip(models, specs, strict=True):
         upscaler = load_upscaler(model)
@@ -154,6 +158,7 @@ def evaluate(
                 protocol,
                 stopwatch,
                 routes,
+                None if lpips is None else PerceptualMeter(protocol, lpips),
             )
         rows.append(
             Row(
@@ -166,7 +171,8 @@ def evaluate(
             )
         )
     machine = describe_machine(torch.device(device))
-    return Evaluation(protocol=protocol, machine=machine, rows=tuple(rows))
+    notes = None if lpips is None else unavailable(protocol, lpips)
+    return Evaluation(protocol=protocol, machine=machine, rows=tuple(rows), notes=notes)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -237,12 +243,13 @@ def score_clip(
     protocol: Protocol,
     stopwatch: Stopwatch,
     routes: list[Routing] | None = None,
+    perceptual: PerceptualMeter | None = None,
 ) -> ClipScore:
     """Run one model over one clip; holds no more frames than a call needs.
 
     A model that parts pictures between networks is asked how, beside the clock.
     """
-    waiting: deque[Tensor] = deque()
+    waiting: deque[tuple[Tensor, Tensor]] = deque()
     parts = model if isinstance(model, ClassSR) else None
 
     def inputs() -> Iterator[Tensor]:
@@ -253,8 +260,8 @@ def score_clip(
             else given_pairs(clip, small, protocol.scale, multiple)
         )
         for reference, picture in pairs:
-            waiting.append(reference)
             given = picture.to(stopwatch.device)
+            waiting.append((reference, given))
             if routes is not None and parts is not None:
                 routes.append(parts.routing(given[None].to(parts.classifier.last.weight.dtype)))
             yield given
@@ -267,9 +274,8 @@ def score_clip(
         results = upscale_clip(model, spec, inputs(), stopwatch)
     for index, result in enumerate(results):
         is_scored = index % protocol.every == 0
-        pictures = [
-            round_to_8_bit(image.float()) for image in (result, waiting.popleft().to(result.device))
-        ]
+        reference, given = waiting.popleft()
+        pictures = [round_to_8_bit(image) for image in (result, reference.to(result.device))]
         if protocol.kind == "video":
             flicker.update(*pictures, is_scored=is_scored)
         if not is_scored:
@@ -279,9 +285,15 @@ def score_clip(
         )
         psnr.update(result_BCHW, reference_BCHW)
         ssim.update(result_BCHW, reference_BCHW)
+        if perceptual is not None:
+            perceptual.update(pictures[0], pictures[1], given.to(result.device))
         num_scored += 1
     return ClipScore(
-        psnr=psnr.compute(), ssim=ssim.compute(), flicker=flicker.compute(), frames=num_scored
+        psnr=psnr.compute(),
+        ssim=ssim.compute(),
+        flicker=flicker.compute(),
+        frames=num_scored,
+        perceptual=None if perceptual is None else perceptual.compute(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,24 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PerceptualScore:
+    """What PSNR does not see; NaN where it is not known."""
+
+    gradient_energy: float
+    """Of luma, result over truth; see `quality.texture`."""
+    consistency_db: float
+    """PSNR of the result, made small again by bicubic, against what the model was given."""
+    texture_distance: float
+    """Of luma, in our own bank of filters; see `quality.texture`."""
+    lpips: float
+    """Of RGB; see `quality.perceptual`."""
+
+    def describe(self) -> dict[str, float | None]:
+        """As JSON."""
+        return {name: _or_none(getattr(self, name)) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClipScore:
     """Mean over the scored frames of one clip, or one still."""
 
@@ -44,6 +63,8 @@ class ClipScore:
     flicker: float
     """See `quality.temporal`; NaN where no frame has a predecessor."""
     frames: int
+    perceptual: PerceptualScore | None = None
+    """Only where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,17 +94,34 @@ class Row:
     @property
     def flicker(self) -> float:
         """Mean over the clips that have it, 8-bit codes; NaN for stills."""
-        known = [clip.flicker for clip in self.clips.values() if not math.isnan(clip.flicker)]
-        return sum(known) / len(known) if known else math.nan
+        return _mean_of_known([clip.flicker for clip in self.clips.values()])
+
+    @property
+    def perceptual(self) -> PerceptualScore | None:
+        """Mean over clips: of gradient energy over those that are not flat, of the rest over all.
+
+        NaN where a clip is not known, so that no mean stands for fewer clips than PSNR's.
+        """
+        scores = [clip.perceptual for clip in self.clips.values() if clip.perceptual is not None]
+        if not scores:
+            return None
+        return PerceptualScore(
+            gradient_energy=_mean_of_known([score.gradient_energy for score in scores]),
+            consistency_db=sum(score.consistency_db for score in scores) / len(scores),
+            texture_distance=sum(score.texture_distance for score in scores) / len(scores),
+            lpips=sum(score.lpips for score in scores) / len(scores),
+        )
 
     def describe(self) -> dict[str, Any]:
-        """As JSON. LPIPS is not measured yet."""
+        """As JSON; LPIPS is null unless perceptual scores were asked for and it is known."""
+        perceptual = self.perceptual
         clips = {
             name: {
                 "psnr": clip.psnr,
                 "ssim": clip.ssim,
                 "flicker": _or_none(clip.flicker),
                 "frames": clip.frames,
+                **(clip.perceptual.describe() if clip.perceptual else {}),
             }
             for name, clip in self.clips.items()
         }
@@ -98,7 +136,14 @@ class Row:
             "params": self.params,
             "clips": clips,
             **({"routing": asdict(self.routing)} if self.routing else {}),
+            **(perceptual.describe() if perceptual else {}),
         }
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    """NaN when none is known."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _or_none(value: float) -> float | None:
@@ -113,6 +158,8 @@ class Evaluation:
     protocol: Protocol
     machine: dict[str, Any]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] | None = None
+    """Which perceptual scores are not available and why; None where none were asked for."""
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
@@ -120,4 +167,5 @@ class Evaluation:
             "protocol": self.protocol.describe(),
             "machine": self.machine,
             "rows": [row.describe() for row in self.rows],
+            **({} if self.notes is None else {"notes": list(self.notes)}),
         }
