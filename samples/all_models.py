@@ -41,6 +41,8 @@ def enlarge(spec: ModelSpec, source: list[Tensor]) -> Tensor:
     """The middle frame, by a model."""
     model = load_upscaler(spec.id)
     cast(nn.Module, model).eval()
+    if spec.kind == "image":
+        return next(upscale_clip(model, spec, source[NEIGHBOURS : NEIGHBOURS + 1]))
     return list(upscale_clip(model, spec, source))[NEIGHBOURS]
 
 

@@ -89,7 +89,10 @@ def test_compress_leaves_a_smaller_model_with_a_card(
     assert not list((tmp_path / "out").glob("*.begun.*"))
 
 
-def test_compress_only_by_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compress_only_by_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VSR_DATA", raising=False)  # nothing to train on is part of the test
     truth = tmp_path / "gt"
     truth.mkdir()
     assert cv2.imwrite(str(truth / "a.png"), texture(1, 32, 48)[0])
