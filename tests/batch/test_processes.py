@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vsr.batch.executor import Failure, Said, ask
+from vsr.batch.executor import Failure, Said
 from vsr.batch.processes import Processes
 from vsr.errors import DecodeError, DeviceError, OutputError, OutputExistsError, VsrError
 
@@ -65,12 +65,12 @@ def test_values_progress_and_failures() -> None:
             (OutputError, 6, True),
             (OutputExistsError, 6, False),
         ):
-            failure = ask(processes, refuse, kind)
+            failure = processes.ask(refuse, kind)
             assert isinstance(failure, Failure)
             assert isinstance(failure.error, kind)
             assert failure.message == "it cannot be done (do another)"
             assert (failure.exit_code, failure.may_pass) == (code, may_pass)
-        bug = ask(processes, stumble)
+        bug = processes.ask(stumble)
         assert "bug of ours (ZeroDivisionError: oops)" in bug.message
         assert bug.exit_code == 70
         assert "in stumble" in bug.detail
@@ -78,11 +78,11 @@ def test_values_progress_and_failures() -> None:
 
 def test_a_worker_that_dies_costs_one_piece_of_work() -> None:
     with Processes(1) as processes:
-        failure = ask(processes, crash)
+        failure = processes.ask(crash)
         assert isinstance(failure, Failure)
         assert "killed by SIGKILL" in failure.message
         assert failure.may_pass
-        assert ask(processes, double, 2) == 4
+        assert processes.ask(double, 2) == 4
 
 
 def test_an_error_lets_workers_clean_up(tmp_path: Path) -> None:
@@ -104,6 +104,6 @@ def test_each_worker_has_its_gpu_and_its_heir_gets_it(monkeypatch: pytest.Monkey
                 {1: "4", 2: "7"},
                 {1: "7", 2: "4"},
             )
-            ask(processes, crash)
+            processes.ask(crash)
     with pytest.raises(DeviceError, match="names only 3"):
         Processes(1, gpus=(3,))

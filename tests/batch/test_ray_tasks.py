@@ -17,7 +17,6 @@ import pytest
 import vsr
 from tests.batch.test_runs import LISTS, WISHES, results, vsr_batch
 from vsr.batch.events import Event
-from vsr.batch.executor import ask
 from vsr.batch.opening import open_manifest, read_manifest
 from vsr.batch.policy import Policy
 from vsr.batch.processes import Processes
@@ -128,9 +127,9 @@ def test_what_tasks_tell(tmp_path: Path) -> None:
             (7, "progress", ("half", 4)),
             (7, "done", 8),
         ]
-        assert isinstance(ask(tasks, refuse).error, DecodeError)
-        assert "ZeroDivisionError: oops" in ask(tasks, stumble).detail
-        assert ask(tasks, crash).may_pass
+        assert isinstance(tasks.ask(refuse).error, DecodeError)
+        assert "ZeroDivisionError: oops" in tasks.ask(stumble).detail
+        assert tasks.ask(crash).may_pass
     assert list((tmp_path / ".vsr-batch").iterdir()) == []
 
 
@@ -141,7 +140,7 @@ def test_folders_that_are_not_shared_stop_the_run(tmp_path: Path) -> None:
         pytest.raises(OpenError, match=r"does not see .*/elsewhere"),
         RayTasks(WANTS, tmp_path / "elsewhere", tmp_path) as tasks,
     ):
-        ask(tasks, echo, 1)
+        tasks.ask(echo, 1)
 
 
 def test_a_gpu_is_chosen_by_ray(tmp_path: Path) -> None:

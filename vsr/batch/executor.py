@@ -86,9 +86,12 @@ class Executor(Protocol):
             VsrError: no worker can go on like that.
         """
 
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have one thing done while nothing else is: the function's value, or a `Failure`."""
 
-def ask(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Have one thing done while nothing else is: the function's value, or a `Failure`."""
+
+def alone(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Any:
+    """`Executor.ask` by the other methods."""
     assert not executor.num_busy, "workers are busy"
     executor.begin(0, function, *arguments)
     while True:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsr.batch.executor import ask
 from vsr.batch.manifest import Clip, Manifest
 from vsr.batch.processes import Processes
 from vsr.batch.rules import traits_of
@@ -90,7 +89,7 @@ def _measure(
             raise JobCancelledError("stopped")
         assert clip.output is not None, "what has no name does not wait"
         source, output = settings.source / clip.path, out / clip.output
-        cost = ask(processes, sample, source, output, settings.asked.config_for(traits_of(clip)))
+        cost = processes.ask(sample, source, output, settings.asked.config_for(traits_of(clip)))
         if isinstance(cost, Cost):
             return cost
     return None

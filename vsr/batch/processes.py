@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from vsr.batch.executor import Said, lost, told
+from vsr.batch.executor import Said, alone, lost, told
 from vsr.errors import DeviceError
 from vsr.pipeline.child import Child, Message
 from vsr.pipeline.isolate import WorkerPool
@@ -102,6 +102,10 @@ class Processes:
         if kind == "done":
             return Said(key=key, kind="done", value=values[0])
         return Said(key=key, kind="failed", value=told(kind, values))
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As `Executor.ask`."""
+        return alone(self, function, *arguments)
 
     def _abandon(self) -> None:
         """Let workers leave what they do in order, for a while."""

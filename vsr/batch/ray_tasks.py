@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vsr.batch.executor import Said, lost, told
+from vsr.batch.executor import Said, alone, lost, told
 from vsr.batch.opening import folder_of
 from vsr.batch.ray_worker import Seat, work
 from vsr.batch.storage import Source
@@ -307,3 +307,7 @@ class RayTasks:
         if kind == "done":
             return Said(key=key, kind="done", value=values[0])
         return Said(key=key, kind="failed", value=told(kind, values))
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As `Executor.ask`."""
+        return alone(self, function, *arguments)

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import sleep
 
 from vsr.batch.events import Event, OnEvent
-from vsr.batch.executor import Executor, Failure, Said, ask
+from vsr.batch.executor import Executor, Failure, Said
 from vsr.batch.fixity import (
     RESULTS_NAME,
     SOURCES_NAME,
@@ -165,7 +165,7 @@ class _Run:
                 hint="see whether that disk is mounted, or plan again",
             )
         source, output = self._places(first[0])
-        outcome = ask(executor, look_at, source, output, self._asked, first[0].path)
+        outcome = executor.ask(look_at, source, output, self._asked, first[0].path)
         if isinstance(outcome, Failure) and isinstance(outcome.error, ModelError | DeviceError):
             raise outcome.error
 

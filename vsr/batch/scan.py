@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vsr.batch.executor import Failure, ask
+from vsr.batch.executor import Failure
 from vsr.batch.manifest import Clip, Manifest, State, now
 from vsr.batch.naming import Names, wished_name
 from vsr.batch.processes import Processes
@@ -201,7 +201,7 @@ def _look_at_all(run: _Scan, on_looked: OnLooked, should_stop: Callable[[], bool
 
 def _is_same_file(run: _Scan, processes: Processes, found: Found) -> bool:
     row = run.rows[found.path]
-    outcome = ask(processes, digest, run.source / found.path)
+    outcome = processes.ask(digest, run.source / found.path)
     if outcome != row.source_sha256:
         return False
     run.report.unchanged += 1
@@ -215,7 +215,7 @@ def _look(run: _Scan, processes: Processes, found: Found, names: Names) -> None:
     wished = wished_name(found.path, run.asked.config.container)
     output = row.output if row is not None and row.output is not None else None
     source, target = run.source / found.path, run.manifest.out / wished
-    outcome = ask(processes, look_at, source, target, run.asked, found.path)
+    outcome = processes.ask(look_at, source, target, run.asked, found.path)
     if isinstance(outcome, Facts):
         wished = wished_name(found.path, outcome.container)
     output = output or names.give(found.path, wished)
