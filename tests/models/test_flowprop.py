@@ -14,7 +14,8 @@ from vsr.errors import ShapeError
 from vsr.models.flow import warp
 from vsr.models.image.interpolation import imresize
 from vsr.models.upscaler import State
-from vsr.models.video.flowprop import FlowProp, GroupedWarp, Propagation
+from vsr.models.video.flowprop import FlowProp
+from vsr.models.video.propagation import GroupedWarp, Propagation
 
 Direction = Literal["none", "forward", "both"]
 DIRECTIONS: tuple[Direction, ...] = ("none", "forward", "both")

@@ -9,7 +9,8 @@ import torch
 
 from vsr.errors import ConfigError
 from vsr.models.image.interpolation import imresize
-from vsr.models.video.flowprop import Cleaning, FlowProp
+from vsr.models.video.flowprop import FlowProp
+from vsr.models.video.propagation import Cleaning
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore
 from vsr.training.loop import Trainer
