@@ -173,6 +173,7 @@ def make_report(
         ShapeError: the reference has another size.
     """
     from vsr.errors import OpenError
+    from vsr.pipeline.interlace import as_enlarged
     from vsr.pipeline.shots import CutDetector
     from vsr.quality.findings import of_check, verdict
     from vsr.quality.measure import Film, measure
@@ -207,12 +208,14 @@ def make_report(
                 frames = _of_ranks(truth.frames, declared.timeline.sources())
                 truth = dataclasses.replace(truth, frames=frames)
         on_frame = stack.enter_context(progress_counter("measure"))
+        shown = film(before, viewers[0])
+        frames, ranks = as_enlarged(iter(shown.frames), declared, before.info)
         found = measure(
-            film(before, viewers[0]),
+            dataclasses.replace(shown, frames=frames),
             film(after, viewers[1]),
             CutDetector(),
             reference=truth,
-            sources=None if declared.timeline is None else declared.timeline.sources(),
+            sources=ranks,
             on_frame=on_frame,
         )
     is_same = None if check is None else bool(check["ok"])

@@ -251,7 +251,9 @@ def _check_declared(declared: Declared) -> list[CheckRow]:
     """What was changed on purpose, so that nobody has to look for it."""
     if declared == Declared():
         return []
-    said = declared.model_dump(mode="json", exclude_defaults=True, exclude={"timeline", "version"})
+    said = declared.model_dump(
+        mode="json", exclude_defaults=True, exclude={"timeline", "version", "parity", "combed"}
+    )
     if declared.timeline is not None:
         said["timeline"] = f"{declared.timeline.times.num_frames} frames"
     words = "; ".join(f"{key}: {value}" for key, value in said.items())
