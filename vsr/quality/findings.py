@@ -49,6 +49,8 @@ dark, and 0.7 of noise of 8 codes; 0.2 where a filter took it..."""
 MIN_GRAIN_CODES = 1.5
 """...where the source has so much of it."""
 
+_LEVELS = 8
+
 _AS_A_TILE = "of the source's pixels through the whole film, as at the border of a tile."
 
 Steps = Sequence[tuple[int, float]]
@@ -271,8 +273,8 @@ def _usual_flicker(frames: Sequence[FrameScore]) -> dict[int, float]:
     """Flicker over restlessness that is usual in a shot, for each level of restlessness.
 
     Fast motion, and a source that jumps at its own key frames, make any error change; plain
-    interpolation's tells how much. A frame is held against those at least half as restless: what
-    stands still has no error that could change, and says nothing of what moves.
+    interpolation's tells how much. A frame is held against those as restless, or little less:
+    what stands still has no error that could change, and says nothing of what moves.
     """
     known = [f for f in frames if f.flicker_codes is not None]
     restless = np.array([_restless(f) for f in known])
@@ -280,14 +282,14 @@ def _usual_flicker(frames: Sequence[FrameScore]) -> dict[int, float]:
     levels = {_level(f) for f in known}
     # A low quantile: most of a short shot may flicker.
     return {
-        level: float(np.quantile(ratios[restless >= 2.0 ** (level / 2 - 1)], 0.15))
+        level: float(np.quantile(ratios[restless >= 2.0 ** ((level - 2) / _LEVELS)], 0.15))
         for level in levels
     }
 
 
 def _level(frame: FrameScore) -> int:
-    """Restlessness in steps of half an octave."""
-    return math.floor(2 * math.log2(_restless(frame)))
+    """Restlessness in steps of an eighth of an octave, of which a shot has few."""
+    return math.floor(_LEVELS * math.log2(_restless(frame)))
 
 
 def _restless(frame: FrameScore) -> float:
