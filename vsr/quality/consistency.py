@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.quality.metrics import PSNR_CEILING_DB, ssim
+from vsr.quality.metrics import PSNR_CEILING_DB, SSIM_MIN_PX, ssim
 from vsr.quality.views import Picture, View, resize
 
 CODES = 255.0
-_SSIM_MIN_PX = 11
 _MAP = (18, 32)
 """Most rows and columns of a map of where something lies."""
 
@@ -113,7 +112,7 @@ class Fidelity:
         self.psnr_db, self.plain_psnr_db = _psnr_db(squared), _psnr_db(usual)
         self.offset_codes = CODES * float(error.mean(dtype=np.float64))
         self._find_excess(blocks(squared), blocks(usual))
-        if min(squared.shape) >= _SSIM_MIN_PX:
+        if min(squared.shape) >= SSIM_MIN_PX:
             one, two = (
                 torch.from_numpy(luma)[None, None]
                 for luma in (pair.reduced_HW, pair.source.luma_HW)
