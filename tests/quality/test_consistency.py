@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -146,6 +147,20 @@ def test_a_seam_is_found_where_it_is() -> None:
     columns, rows = seamed.compute()
     assert rows == []
     assert any(abs(at - 32) <= 1 and step > 0.5 for at, step in columns)
+
+
+def test_an_edge_of_the_picture_is_no_seam_at_a_broken_factor() -> None:
+    card = np.zeros((96, 160), np.float32)
+    card[:, 60:], card[:, 80:], card[:, 100:] = 0.11, 0.886, 0.338
+    large = np.asarray(cv2.resize(card, (208, 124), interpolation=cv2.INTER_AREA), np.float32)
+    seamed = large.copy()
+    seamed[:, 52:] += np.float32(2 / 255)
+    for result, found in ((large, []), (seamed, [40])):
+        measure = Seams()
+        measure.update(Pair.of(view(card), view(result)))
+        columns, rows = measure.compute()
+        assert [at for at, _ in columns] == found
+        assert rows == []
 
 
 def test_blocks_are_seen() -> None:
