@@ -27,6 +27,8 @@ def declared(num_frames: int) -> Declared:
         timeline=DeclaredTimeline.of(Fraction(1, 25), pts, [3] * num_frames, sources),
         picture=DeclaredPicture(turn=90, box=(1, 2, 3, 4)),
         deinterlaced="bob",
+        parity="bff",
+        combed=((1, 3), (0, 4)),
     )
 
 

@@ -251,7 +251,12 @@ def _check_declared(declared: Declared) -> list[CheckRow]:
     """What was changed on purpose, so that nobody has to look for it."""
     if declared == Declared():
         return []
-    said = declared.model_dump(mode="json", exclude_defaults=True, exclude={"timeline", "version"})
+    left_out = {"timeline", "version", "parity", "combed", "ranges"}
+    said = declared.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    if declared.ranges:
+        said["taken"] = ", ".join(
+            f"{float(part.start_s):.3f} to {float(part.end_s):.3f} s" for part in declared.ranges
+        )
     if declared.timeline is not None:
         said["timeline"] = f"{declared.timeline.times.num_frames} frames"
     words = "; ".join(f"{key}: {value}" for key, value in said.items())

@@ -20,6 +20,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vsr.media.fields import Parity
 from vsr.pipeline.timeline import Runs, Timeline, pack_runs, unpack_runs
 
 TAG = "VSR_DECLARED"
@@ -105,6 +106,10 @@ class Declared(_Frozen):
     picture: DeclaredPicture = DeclaredPicture()
     deinterlaced: str | None = None
     """By which method; its pictures need not resemble those with combs as closely."""
+    parity: Parity | None = None
+    """Which field came first, where it was deinterlaced."""
+    combed: Runs = ()
+    """1 for each frame that was deinterlaced, 0 for each that passed; empty: all were."""
 
     def to_tag(self) -> str:
         """The text of the tag."""
