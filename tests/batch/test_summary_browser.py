@@ -114,6 +114,8 @@ def test_nothing_is_wider_than_the_screen(show: Opener, width: int, scheme: str)
     screen: dict[str, Any] = {"width": width, "height": 800}
     page = show(viewport=screen, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator(".wide").evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert width < 1280 or table[0] <= table[1], "a column is out of sight"
     ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 28)"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     folder = os.environ.get("VSR_SCREENSHOTS")
