@@ -128,7 +128,7 @@ def place(text: str, home: Path) -> Source:
 
 
 class BucketTree:
-    """As `walk.Tree`, of a store; whatever lies under a name that begins with a dot is hidden."""
+    """As `walk.Listing`, of a store; what lies under a name that begins with a dot is hidden."""
 
     def __init__(self, bucket: Bucket, filters: Filters) -> None:
         self._bucket = bucket

@@ -74,8 +74,8 @@ class _Tally:
 
     def hear(self, event: Event) -> None:
         clip_id = event.clip.id
+        self._began_s = self._began_s or time.monotonic()
         if event.kind == "progress" and event.phase == "upscale":
-            self._began_s = self._began_s or time.monotonic()
             self._frames[clip_id] = event.frames_done
         elif event.kind in ("done", "quarantined"):
             self._over.add(clip_id)
