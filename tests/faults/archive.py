@@ -88,7 +88,7 @@ def _films(folder: Path, media: Path | None) -> list[Path]:
     return films[:NUM_GOOD]
 
 
-_NOT_GOOD = frozenset({"captions_608.mp4", "corrupted.mp4", "no_duration.webm", "sample.flv"})
+_NOT_GOOD = frozenset({"corrupted.mp4", "no_duration.webm", "sample.flv"})
 """Of the real ones: those of which nobody promises that half a second can be made."""
 
 
