@@ -25,7 +25,7 @@ from vsr.batch.running import run_batch
 from vsr.batch.settings import plan, stored_settings
 from vsr.batch.work import make
 from vsr.config import EngineConfig, UpscaleConfig
-from vsr.errors import OtherDeviceError, OutputHeldError
+from vsr.errors import DecodeError, OtherDeviceError, OutputHeldError
 from vsr.pipeline.journal import Journal
 from vsr.pipeline.result import UpscaleResult
 from vsr.pipeline.worker import confession
@@ -229,6 +229,22 @@ def test_a_stretch_that_is_always_lost_fails_the_film(
         "running",
         "done",
     ]
+
+
+def test_a_film_that_cannot_be_made_leaves_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(task: Started) -> Any:
+        is_part = task.function is make_stretch
+        return confession(DecodeError("no picture")) if is_part else None
+
+    out = tmp_path / "out"
+    on_ray(tree, out, monkeypatch, outcome)
+    with read_manifest(out) as manifest:
+        errors = {clip.path: clip.error for clip in manifest.clips("quarantined")}
+    assert errors.pop("cut.mp4")
+    assert errors == {"a/long.mp4": "no picture", "b.mkv": "no picture"}
+    assert not list(out.rglob("*.vsr-work"))
 
 
 def test_another_device_leaves_a_stretch_to_the_node_of_the_plan(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vsr.batch.storage import Remote
 from vsr.batch.work import make
 from vsr.config import UpscaleConfig
-from vsr.errors import JobCancelledError
+from vsr.errors import JobCancelledError, VsrError
 from vsr.pipeline.journal import Journal
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.segment import SegmentResult
@@ -173,9 +173,9 @@ class Film:
             self._journal.take_over(parted.plan)
             self._holding = holding.pop_all()
 
-    def close(self) -> None:
-        """Let go of the journal; what is entered stays."""
-        self._holding.close()
+    def close(self, error: VsrError | None = None) -> None:
+        """Let go of the journal; what is entered stays, and so does the plan without an error."""
+        self._holding.__exit__(None if error is None else type(error), error, None)
 
     @property
     def num_waiting(self) -> int:

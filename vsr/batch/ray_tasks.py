@@ -304,7 +304,7 @@ class RayTasks:
             del self._tasks[ref]
         film = self._forget(key)
         if film is not None:
-            film.close()
+            film.close(failure.error)
         self._heard.append(Said(key=key, kind="failed", value=failure))
 
     def _forget(self, key: int) -> Film | None:
