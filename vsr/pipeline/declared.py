@@ -3,7 +3,7 @@
 A result without a declaration has to be the whole film: every frame at its own time, every stream.
 Whoever cuts, deinterlaces, conceals, turns or leaves out fills in `Plan.declared`; the run writes
 it as the tag `VSR_DECLARED` (JSON, or its compressed form when long), and into a file
-NAME.vsr.json beside results that cannot hold tags of free names.
+RESULT.vsr.json beside results that cannot hold tags of free names.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ class Declared(_Frozen):
 
 
 def sidecar_path(result: Path) -> Path:
-    """NAME.vsr.json beside NAME.EXT."""
-    return result.with_name(f"{result.stem}.vsr.json")
+    """RESULT.vsr.json, by the whole name: x.mp4 and x.mov may lie in one folder."""
+    return result.with_name(f"{result.name}.vsr.json")
 
 
 def read_declared(result: Path, tags: Mapping[str, str]) -> Declared:
@@ -166,7 +166,7 @@ def read_declared(result: Path, tags: Mapping[str, str]) -> Declared:
 
 
 def write_sidecar(result: Path, declared: Declared) -> Path:
-    """Write NAME.vsr.json beside a result that cannot hold the tag.
+    """Write RESULT.vsr.json beside a result that cannot hold the tag.
 
     Raises:
         OSError: it cannot be written.
