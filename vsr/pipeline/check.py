@@ -8,7 +8,7 @@ the result (`pipeline.declared`), or it counts as damage.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -196,7 +196,9 @@ def _watch(
             after.path, info=after.video, threads=decoder_threads(after.video.height)
         ) as new,
     ):
-        window = SourceWindow(_noted(old, watched.before, watched.captions[0]), samplers[0])
+        shown = None if ranks is None else frozenset(ranks)
+        source = _noted(old, watched.before, watched.captions[0], shown)
+        window = SourceWindow(source, samplers[0])
         # Large pictures are decoded while the one before is compared.
         with closing(iterate_ahead(_noted(new, watched.after, watched.captions[1]))) as frames:
             for rank, frame in enumerate(_until_failure(frames, watched)):
@@ -218,12 +220,18 @@ def _watch(
     return watched
 
 
-def _noted(reader: FrameReader, clock: Clock, captions: _Captions) -> Iterator[Frame]:
-    """Frames, their times and captions taken down as they pass."""
-    for frame in reader:
+def _noted(
+    reader: FrameReader,
+    clock: Clock,
+    captions: _Captions,
+    shown: Container[int] | None = None,
+) -> Iterator[Frame]:
+    """Frames, their times taken down as they pass, and the captions of those that are shown."""
+    for rank, frame in enumerate(reader):
         clock.pts.append(frame.pts)
         clock.last_duration = frame.duration
-        captions.add(frame)
+        if shown is None or rank in shown:
+            captions.add(frame)
         yield frame
 
 
