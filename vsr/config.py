@@ -101,7 +101,7 @@ class UpscaleConfig(FrozenConfig):
     """Refuse models that invent detail."""
     strength: float | None = Field(default=None, ge=0, lt=1)
     """How far the detail that a network of single frames adds to a film is steadied along the
-    motion; 0 leaves it as it is. None: 0.7."""
+    motion; 0 leaves it as it is. None: 0.7, and 0.9 for networks that invent detail."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
     container: ContainerName | None = None

@@ -11,7 +11,13 @@ from tests.models.test_blend import install
 from vsr.config import resolve_config
 from vsr.errors import ConfigError
 from vsr.models import catalog
-from vsr.models.deflicker import DEFAULT_STRENGTH, Deflicker, Once, warmup
+from vsr.models.deflicker import (
+    DEFAULT_STRENGTH,
+    INVENTED_STRENGTH,
+    Deflicker,
+    Once,
+    warmup,
+)
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import make_plan
 from vsr.pipeline.segment import make_runner, run_segment
@@ -42,6 +48,7 @@ def test_the_plan_says_it(clip: Path) -> None:
     by_itself, off, wished = (plan_of(clip, strength=value) for value in (None, 0.0, 0.3))
     assert (by_itself.model.strength, by_itself.model.warmup) == (DEFAULT_STRENGTH, 13)
     assert (off.model.strength, off.model.warmup) == (0.0, 0)
+    assert plan_of(clip, model="srgan-x4").model.strength == INVENTED_STRENGTH > DEFAULT_STRENGTH
     assert any("strength 0.3" in note for note in wished.notes)
     assert [warmup(value) for value in (0.0, 0.5, 0.99)] == [0, 7, 32]
     assert len({plan.digest() for plan in (by_itself, off, wished)}) == 3

@@ -30,6 +30,8 @@ from vsr.models.upscaler import State, Upscaler
 
 DEFAULT_STRENGTH = 0.7
 """Of networks that see one frame at a time, in films: more takes little flicker more away."""
+INVENTED_STRENGTH = 0.9
+"""Of those that make detail up, and anew in each frame: there more still takes away much more."""
 _FORGOTTEN = 0.01
 _MOST_WARMUP = 32
 _SHARPNESS = 50.0

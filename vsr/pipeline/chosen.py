@@ -173,11 +173,13 @@ def _strength(config: UpscaleConfig, spec: ModelSpec, file: Path | None) -> floa
     Raises:
         ConfigError: that was asked for of a model which is steady by itself.
     """
-    from vsr.models.deflicker import DEFAULT_STRENGTH
+    from vsr.models.deflicker import DEFAULT_STRENGTH, INVENTED_STRENGTH
 
     is_network = spec.weights is not None or file is not None
     if spec.kind == "image" and is_network:
-        return DEFAULT_STRENGTH if config.strength is None else config.strength
+        if config.strength is not None:
+            return config.strength
+        return INVENTED_STRENGTH if spec.invents_detail else DEFAULT_STRENGTH
     if config.strength:
         raise ConfigError(
             f"--strength steadies networks that see one frame at a time, and {spec.id} is none",
