@@ -32,6 +32,7 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     monkeypatch.setattr(catalog, "WEIGHTS_FOLDER", folder)
     install(folder, MODEL, 3)
+    install(folder, "srgan-x4", 3)
 
 
 @pytest.fixture
