@@ -68,6 +68,9 @@ class Child:
     """
 
     def __init__(self, events: Events, *, needs_model: bool = False) -> None:
+        self.needs_model = needs_model
+        self.has_worked = False
+        """Whether it was given anything to do."""
         self.is_ready = False
         """Whether it has imported what it needs, and hears."""
         self.limit_s = 0.0
@@ -103,6 +106,7 @@ class Child:
     def call(self, function: Any, *arguments: Any) -> None:
         """Have `function(job, *arguments)` done; it is named, not sent."""
         self.rest()
+        self.has_worked = True
         self._send(pickle.dumps((function, *arguments)))
 
     def abandon(self) -> None:
