@@ -54,7 +54,8 @@ def warp(
     if outside == "border" and _lies_in_rows(image_BCHW):
         return _sample_rows(image_BCHW.float(), xs, ys)
     scale_x, scale_y = 2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)
-    grid_BHW2 = torch.stack((xs * scale_x - 1.0, ys * scale_y - 1.0), dim=-1)
+    # Two planes that pass for pairs: to interleave them takes a CPU as long as to sample.
+    grid_BHW2 = torch.stack((xs * scale_x - 1.0, ys * scale_y - 1.0), dim=1).permute(0, 2, 3, 1)
     return F.grid_sample(
         image_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode=outside, align_corners=True
     )
@@ -182,7 +183,7 @@ class FlowNet(nn.Module):
         y = F.pad(y, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         pictures = [y]
         for _ in range(self.num_levels - 1):
-            pictures.append(F.avg_pool2d(pictures[-1], 2))
+            pictures.append(_halve(pictures[-1]))
         return pictures
 
     def between(
@@ -225,6 +226,12 @@ class FlowNet(nn.Module):
 
 def _upsample2(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _halve(x_BCHW: Tensor) -> Tensor:
+    """Means of 2 x 2 samples: `avg_pool2d` by sums, three times as fast on a CPU."""
+    rows_BChW = x_BCHW[..., ::2, :] + x_BCHW[..., 1::2, :]
+    return 0.25 * (rows_BChW[..., ::2] + rows_BChW[..., 1::2])
 
 
 def box_mean(x_BCHW: Tensor, window: int) -> Tensor:
@@ -287,7 +294,7 @@ def _lucas_kanade(ref_B1HW: Tensor, other_B1HW: Tensor) -> list[Tensor]:
     ix = 0.5 * (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2])
     iy = 0.5 * (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1])
     it = other_B1HW - ref_B1HW
-    products = F.avg_pool2d(torch.cat((ix * ix, ix * iy, iy * iy, ix * it, iy * it), dim=1), 2)
+    products = _halve(torch.cat((ix * ix, ix * iy, iy * iy, ix * it, iy * it), dim=1))
     steps = []
     for window in (7, 3):
         sums = box_mean(products, window)
