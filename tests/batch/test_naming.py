@@ -43,8 +43,7 @@ def test_a_clash_keeps_the_whole_name() -> None:
 
 def test_what_is_written_beside_a_result_counts_as_taken() -> None:
     assert give("x.mkv", "x.rejected.mkv")[1] != "x.rejected.mkv"
-    # Both would say in x.vsr.json what was changed.
-    assert give("x.mp4", "x.mov") == ["x.mp4", "x.mov.mov"]
+    assert give("x.mp4", "x.mov") == ["x.mp4", "x.mov"]
 
 
 def test_names_of_an_earlier_scan_are_taken() -> None:

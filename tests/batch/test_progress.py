@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_a_bar_for_each_clip_and_one_for_all(
         assert "vsr: quarantined esc\\x1b[2J.mp4: it is broken" in drawn
         assert "2/3 clips" in drawn
     assert "\x1b[2J" not in screen.getvalue()
+
+
+def test_what_earlier_runs_have_made_is_no_part_of_the_pace(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([10.0, 10.0, 20.0, 20.0, 20.0, 20.0])
+    monkeypatch.setattr("vsr.cli.batch_progress.time.monotonic", lambda: next(times))
+    first, *others = manifest.clips()
+    manifest.set_progress({clip.id: 100 for clip in others} | {first.id: 50})
+    with show_progress(manifest, 1, events=True) as show:
+        show(Event(kind="started", clip=first, frames=100))
+        show(Event(kind="progress", clip=first, phase="upscale", frames_done=60, frames=100))
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # 260 of 300 frames, of which ten took ten seconds.
+    assert (document["share"], document["eta_seconds"]) == (0.8667, 40.0)
 
 
 def test_a_large_cluster_leaves_bars_out(

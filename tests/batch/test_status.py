@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vsr.batch.manifest import Manifest
-from vsr.batch.opening import copy_manifest
+from vsr.batch.opening import copy_manifest, open_manifest
 from vsr.batch.status import status
 
 
@@ -66,3 +68,28 @@ def test_clips_that_do_not_say_how_long_they_are(manifest: Manifest) -> None:
     add(manifest, "done", 0, 10.0)
     add(manifest, "waiting", 0)
     assert eta(manifest) == 10
+
+
+def test_of_ten_thousand_clips(tmp_path: Path) -> None:
+    """Said within a second, by a program that loads nothing that looks at films."""
+    with open_manifest(tmp_path / "out") as manifest, manifest.together():
+        for number in range(10_000):
+            path = f"{number}.mkv"
+            manifest.add(path, "done", output=path, frames=4, frames_done=4, seconds=1.0)
+    code = (
+        "import sys, time\n"
+        "from vsr.cli.main import run\n"
+        "assert run(sys.argv[1:]) == 0\n"
+        "print(time.process_time())\n"
+        "print(sorted({'av', 'numpy', 'pydantic', 'ray', 'torch'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "batch", "status", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line, cpu_s, loaded = done.stdout.splitlines()
+    assert line.startswith("10000 clips: 10000 done; 40000 frames")
+    assert float(cpu_s) < 1
+    assert loaded == "[]"

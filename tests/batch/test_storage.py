@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import threading
@@ -29,6 +30,7 @@ WISHES = (
     *("--set", "engine.isolate=false"),
 )
 NAMES = ("a/x.mp4", "b c/it's #1 100%.mp4", "b c/x.avi")
+S3 = {"endpoint_url": "", "key": "nobody", "secret": "nothing"}
 
 
 @pytest.fixture
@@ -61,6 +63,25 @@ def stored(tree: Path, memory: Any) -> str:
     """The same tree in a store."""
     memory.put(f"{tree}/", "/bucket/in/", recursive=True)
     return "memory://bucket/in"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What speaks to a server of S3 on this machine, with a bucket."""
+    moto: Any = pytest.importorskip("moto.server", reason="moto is not installed")
+    s3fs: Any = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setitem(fsspec.config.conf, "s3", {**S3, "endpoint_url": f"http://{host}:{port}"})
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        found = fsspec.filesystem("s3")
+        found.mkdir("bucket")
+        yield found
+    finally:
+        server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -120,6 +141,29 @@ def test_from_store_to_store(
 
 
 @pytest.mark.usefixtures("work_here", "home")
+def test_from_s3_to_s3(tree: Path, s3: Any, tmp_path: Path) -> None:
+    calm, out = tmp_path / "calm", "s3://bucket/out"
+    for path in (path for path in tree.rglob("*") if path.is_file()):
+        s3.put_file(str(path), f"bucket/in/{path.relative_to(tree)}")
+    odd = "a/+ü&?x=1.mp4"
+    s3.put_file(str(tree / NAMES[0]), f"bucket/in/{odd}")
+    assert run(["batch", "-q", "run", str(tree), str(calm), *WISHES]) == 7
+    assert run(["batch", "-q", "run", "s3://bucket/in", out, *WISHES]) == 7
+    wanted = {**results(calm), odd: results(calm)[NAMES[0]]}
+    for name, digest in wanted.items():
+        assert hashlib.sha256(s3.cat(f"bucket/out/{name}")).hexdigest() == digest
+    with read_manifest(home_of(out)) as manifest:
+        assert {clip.path for clip in manifest.clips("done")} == {*NAMES, odd}
+        (broken,) = manifest.clips("quarantined")
+    assert str(broken.error).startswith("s3://bucket/in/a/broken.mp4 ")
+    # A changed file is found by its tag or date, and made again over its own result.
+    s3.put_file(str(tree / NAMES[1]), f"bucket/in/{NAMES[0]}")
+    assert run(["batch", "-q", "plan", "s3://bucket/in", out, "--no-estimate"]) == 0
+    assert run(["batch", "-q", "run", "s3://bucket/in", out]) == 7
+    assert hashlib.sha256(s3.cat(f"bucket/out/{NAMES[0]}")).hexdigest() == wanted[NAMES[1]]
+
+
+@pytest.mark.usefixtures("work_here", "home")
 def test_files_of_others_in_a_store_stay(stored: str, memory: Any) -> None:
     out = "memory://bucket/out"
     memory.pipe("/bucket/out/a/x.mp4", b"mine")
@@ -143,6 +187,8 @@ def test_from_the_web(tree: Path, served: str, tmp_path: Path) -> None:
     with read_manifest(out) as manifest:
         assert {clip.path for clip in manifest.clips("done")} == set(NAMES)
         assert {clip.path for clip in manifest.clips()} == {*NAMES, "a/broken.mp4"}
+        (broken,) = manifest.clips("quarantined")
+    assert str(broken.error).startswith(f"{served}/a/broken.mp4 ")
 
 
 def test_a_store_is_listed_like_a_folder(stored: str, tmp_path: Path) -> None:

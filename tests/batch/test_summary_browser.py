@@ -114,6 +114,12 @@ def test_nothing_is_wider_than_the_screen(show: Opener, width: int, scheme: str)
     screen: dict[str, Any] = {"width": width, "height": 800}
     page = show(viewport=screen, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator(".wide").first
+    room, links = table.bounding_box(), page.locator("#clips .links").first.bounding_box()
+    assert room is not None and links is not None
+    # On a phone the links at least, on a desk the whole table is in sight.
+    assert links["x"] + links["width"] <= room["x"] + room["width"]
+    assert width < 1280 or table.evaluate("box => box.scrollWidth <= box.clientWidth")
     ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 28)"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     folder = os.environ.get("VSR_SCREENSHOTS")

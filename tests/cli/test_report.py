@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -42,6 +43,56 @@ def test_upscale_leaves_a_page_with_what_it_did(films: tuple[Path, Path]) -> Non
     assert document["run"]["model"] == "bicubic-x2"
     assert document["run"]["settings"]["model"] == "bicubic-x2"
     assert len(document["frames"]) == document["num_frames"] == 6
+
+
+def woven(times: Callable[[int], tuple[float, float]]) -> Callable[[Any, int], None]:
+    """A wave that moves, in two fields of other times, the upper one first."""
+
+    def fill(frame: Any, index: int) -> None:
+        for number, plane in enumerate(frame.planes):
+            rows = np.full((plane.height, plane.line_size), 128, np.uint8)
+            if number == 0:
+                y, x = np.mgrid[: plane.height, : plane.line_size]
+                time = np.where(y % 2, *reversed(times(index)))
+                wave = np.sin((x - 6 * time) / 3) * np.cos((y + 2 * time) / 4)
+                rows[:] = np.rint(128 + 80 * wave)
+            plane.update(rows.tobytes())
+
+    return fill
+
+
+def pulled_down(index: int) -> tuple[float, float]:
+    """Four pictures of film in five frames."""
+    upper, lower = ((0, 0), (1, 1), (1, 2), (2, 3), (3, 3))[index % 5]
+    return 4 * (index // 5) + upper, 4 * (index // 5) + lower
+
+
+@pytest.mark.parametrize(
+    ("how", "times", "num_frames"),
+    [
+        ("bwdif", lambda index: (index, index + 0.5), 15),
+        ("bob", lambda index: (index, index + 0.5), 30),
+        ("ivtc", pulled_down, 12),
+    ],
+)
+def test_film_made_progressive_is_held_against_its_source_made_so(
+    make_clip: MakeClip,
+    tmp_path: Path,
+    how: str,
+    times: Callable[[int], tuple[float, float]],
+    num_frames: int,
+) -> None:
+    options = {"x264-params": "tff=1", "crf": "8"}
+    source = make_clip(
+        tmp_path / "fields.mkv", height=64, frames=15, fill=woven(times), codec_options=options
+    )
+    result = tmp_path / "whole.mkv"
+    assert run([*UPSCALE, "--report", "--deinterlace", how, "--", str(source), str(result)]) == 0
+    document = json.loads(result.with_name("whole.mkv.report.json").read_text())
+    assert document["num_frames"] == num_frames
+    assert document["findings"] == []
+    # Held against the fields themselves, it has 20 dB.
+    assert min(frame["psnr_db"] for frame in document["frames"]) > 35
 
 
 def test_the_report_of_a_clean_result(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import fuzz, identity, kill_loop, overhead, two_hours
+from tests.faults import archive, fuzz, identity, kill_loop, overhead, two_hours
 from tests.faults.mutations import sound_films, spoil
 
 pytestmark = pytest.mark.faults
@@ -19,6 +19,14 @@ def test_kill_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["identical"] == found["runs"] == 1
     assert sum(found["kills_by_phase"].values()) >= 1
     assert "identical: 1 of 1; orphans: 0" in capsys.readouterr().out
+
+
+def test_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(archive, "NUM_GOOD", 10)
+    assert archive.main(["--runs", "1", "--json", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["good"], found["bad"], found["results"]) == (10, 7, 10)
+    assert len(found["kills"]) == 1
 
 
 def test_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def declared(num_frames: int) -> Declared:
         timeline=DeclaredTimeline.of(Fraction(1, 25), pts, [3] * num_frames, sources),
         picture=DeclaredPicture(turn=90, box=(1, 2, 3, 4)),
         deinterlaced="bob",
+        parity="bff",
+        combed=((1, 3), (0, 4)),
     )
 
 
@@ -58,9 +60,9 @@ def test_tag_before_file_before_nothing(tmp_path: Path) -> None:
     result = tmp_path / "film.mp4"
     assert read_declared(result, {"title": "x"}) == Declared()
     write_sidecar(result, Declared(left_out=(1,)))
-    assert (tmp_path / "film.vsr.json").is_file()
+    assert (tmp_path / "film.mp4.vsr.json").is_file()
     assert read_declared(result, {}).left_out == (1,)
     assert read_declared(result, {TAG.lower(): '{"left_out": [4]}'}).left_out == (4,)
-    (tmp_path / "film.vsr.json").write_text("not json")
+    (tmp_path / "film.mp4.vsr.json").write_text("not json")
     with pytest.raises(ValueError, match="cannot be read"):
         read_declared(result, {})

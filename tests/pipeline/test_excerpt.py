@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import av
 import pytest
 
+from tests.media.film import frames, settings_for, video_info
 from vsr.config import resolve_config
 from vsr.errors import ConfigError
+from vsr.frame import SideData
+from vsr.media.encoder import SegmentEncoder
 from vsr.media.probe import Chapter, probe
 from vsr.media.stretches import Stretch, cut_chapters
 from vsr.pipeline.check import check
@@ -176,3 +180,16 @@ def test_two_parts_give_the_same_bytes(film: Path, tmp_path: Path) -> None:
     for name in ("a.mkv", "b.mkv"):
         run(film, tmp_path / name, start="0.8", duration="0.4")
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+
+
+def test_captions_of_what_is_taken(tmp_path: Path) -> None:
+    """Those of the rest of the film are not missed."""
+    settings = settings_for(video_info(frame_rate=Fraction(5)), encoder_preset="ultrafast")
+    made = frames(settings, range(0, 4000, 400), captions=b"\xfc\x94\x2c")
+    with SegmentEncoder(tmp_path / "film.mkv", settings) as encoder:
+        for index, frame in enumerate(made):
+            data = b"\xfc" + bytes([index, 1])
+            encoder.encode(replace(frame, side_data=(SideData("A53_CC", data),)))
+    result = run(tmp_path / "film.mkv", tmp_path / "out.mkv", start="0.02", duration="0.04")
+    (captions,) = (row for row in result.check.rows if row.name == "closed captions")
+    assert (captions.source, captions.result) == ("in 4 frames", "in 4 frames")

@@ -15,7 +15,7 @@ import pytest
 from tests.pipeline.conftest import scan_here
 from vsr.config import UpscaleConfig, resolve_config
 from vsr.engine.guards import GuardEvent
-from vsr.errors import ConfigError, ModelError, OutputError
+from vsr.errors import ConfigError, JobCancelledError, ModelError, OutputError
 from vsr.media.damage import KIND_SHORT, DamageEvent
 from vsr.media.packets import index_packets
 from vsr.pipeline import planning
@@ -102,6 +102,24 @@ def test_what_is_entered_is_found_again(output: Path, plan: Plan, request_: Requ
         "segment-000000.mkv",
         "source.json",
     ]
+
+
+def test_what_another_process_began_is_taken_over(
+    output: Path, plan: Plan, request_: Request
+) -> None:
+    with pytest.raises(JobCancelledError), Journal(output) as journal:
+        journal.begin(request_, plan)
+        raise JobCancelledError("planned")
+    with Journal(output) as journal:
+        journal.take_over(plan)
+        entered = journal.add(finished(journal.desk(), plan))
+    with Journal(output) as journal:
+        journal.begin(request_, plan)
+        assert journal.done == {0: entered}
+    other = plan.model_copy(update={"decode_threads": 7})
+    with pytest.raises(OutputError, match="begun anew"), Journal(output) as journal:
+        journal.take_over(other)
+    assert (journal.folder / "segment-000000.json").exists()
 
 
 def test_an_interrupt_is_told_how_far_it_is(output: Path, plan: Plan, request_: Request) -> None:

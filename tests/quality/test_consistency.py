@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -148,6 +149,20 @@ def test_a_seam_is_found_where_it_is() -> None:
     assert any(abs(at - 32) <= 1 and step > 0.5 for at, step in columns)
 
 
+def test_an_edge_of_the_picture_is_no_seam_at_a_broken_factor() -> None:
+    card = np.zeros((96, 160), np.float32)
+    card[:, 60:], card[:, 80:], card[:, 100:] = 0.11, 0.886, 0.338
+    large = np.asarray(cv2.resize(card, (208, 124), interpolation=cv2.INTER_AREA), np.float32)
+    seamed = large.copy()
+    seamed[:, 52:] += np.float32(2 / 255)
+    for result, found in ((large, []), (seamed, [40])):
+        measure = Seams()
+        measure.update(Pair.of(view(card), view(result)))
+        columns, rows = measure.compute()
+        assert [at for at, _ in columns] == found
+        assert rows == []
+
+
 def test_blocks_are_seen() -> None:
     clean, blocky = Blockiness(), Blockiness()
     y, x = np.mgrid[0 : 2 * ROWS, 0 : 2 * COLUMNS]
@@ -178,8 +193,7 @@ def test_drift_of_three_codes() -> None:
     difference, codes = measure.compute()
     assert codes == pytest.approx((3, 0, 0), abs=1e-3)
     assert 0.3 < difference < 3
-    measure.restart()
-    assert math.isnan(measure.compute()[0])
+    assert math.isnan(ColorDrift().compute()[0])
 
 
 def test_a_histogram_of_both_films() -> None:

@@ -118,6 +118,27 @@ def drawn(index: int) -> Planes:
     return [luma, 128 + np.float32(0.3) * (small - 120), 128 - np.float32(0.2) * (small - 120)]
 
 
+def bars(index: int) -> Planes:
+    """A test card: hard edges from top to bottom, on the grid of blocks and off it."""
+    luma = np.full((ROWS, COLUMNS), 180, np.float32)
+    for left, code in ((0, 16), (16, 80), (39, 190), (56, 40), (80, 210), (103, 140), (128, 235)):
+        luma[:, left:] = code
+    luma[70:86] = np.linspace(40, 220, COLUMNS, dtype=np.float32)
+    luma[20:36, 24 + index : 48 + index] = 120
+    gray = np.full((ROWS // 2, COLUMNS // 2), 128, np.float32)
+    return [luma, gray, gray + np.float32(20)]
+
+
+def renewed(index: int) -> Planes:
+    """Still at first, then in motion; a coder's errors are others from its key frame on."""
+    luma, *chroma = scene(1, max(0, index - 10))
+    errors = np.random.default_rng(index < 24).normal(0, 6, (160, 320)).astype(np.float32)
+    at = 2 * max(0, index - 10)
+    y = max(0, index - 10) // 2
+    luma += np.asarray(cv2.GaussianBlur(errors, (0, 0), 0.8))[y : y + ROWS, at : at + COLUMNS] * 2
+    return [luma, *chroma]
+
+
 def frames(film: Callable[[int], Planes]) -> list[Frame]:
     return [
         Frame(
@@ -143,7 +164,7 @@ def enlarged(source: Sequence[Frame]) -> list[Frame]:
             for p in frame.planes
         ]
         packed = np.concatenate([np.asarray(plane).ravel() for plane in large])
-        shape = (3 * FACTOR * ROWS // 2, FACTOR * COLUMNS)
+        shape = (3 * encoder.height // 2, encoder.width)
         picture = av.VideoFrame.from_ndarray(packed.reshape(shape), "yuv420p")
         picture.pts = index
         packets += encoder.encode(picture)
@@ -188,7 +209,9 @@ def spoiled(spoil: Spoil) -> Measured:
     return measured(source, changed)
 
 
-@pytest.mark.parametrize("kind", [static, starting, noisy, cuts, fades, dark, night, drawn])
+@pytest.mark.parametrize(
+    "kind", [static, starting, noisy, cuts, fades, dark, night, drawn, bars, renewed]
+)
 def test_a_clean_result_of_any_kind_raises_no_alarm(kind: Callable[[int], Planes]) -> None:
     found = measured(*film(kind))
     assert found.findings == ()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vsr.models.image.per_frame import PerFrame
 from vsr.training.adversarial import Adversary, fooling_loss, telling_loss
 from vsr.training.config import AdversarialSection, TrainConfig
 from vsr.training.data import FrameStore
@@ -124,3 +125,29 @@ def test_a_resumed_run_goes_on_with_its_discriminator(
     parts = train(config, store, tmp_path / "parts", device=CPU, resume=True)
     pairs = zip(whole.state_dict().values(), parts.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class _Given(PerFrame):
+    """Makes one picture, whatever it is given."""
+
+    halo_px = 2
+
+    def __init__(self, made_BCHW: Tensor) -> None:
+        super().__init__(scale=4)
+        self.made_BCHW = made_BCHW
+
+    def forward(self, small_BCHW: Tensor) -> Tensor:
+        return self.made_BCHW
+
+
+def test_what_shrinks_away_may_be_made_up(make_config: MakeConfig) -> None:
+    network = {"id": "edsr-x4", "family": "edsr", "params": {}}
+    losses = {"pixel_weight": 0.0, "consistency": 2.0}
+    objective = Objective(make_config(model=network, loss=losses), CPU)
+    target = torch.full((1, 3, 32, 32), 0.5)
+    small = torch.full((1, 3, 8, 8), 0.5)
+    checks = 0.1 * (torch.arange(32) % 2 * 2.0 - 1).expand(1, 3, 32, 32)
+    inner = float(objective(_Given(target + checks), small, target, 0.0))
+    brighter = float(objective(_Given(target + 0.1), small, target, 0.0))
+    assert inner < 0.02  # stripes of one pixel are gone when made small, but for the border
+    assert brighter == pytest.approx(0.2, abs=1e-3)

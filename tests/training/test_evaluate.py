@@ -13,7 +13,8 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from vsr.cli.eval import _table, command
+from vsr.cli.eval import command
+from vsr.cli.eval_tables import score_table
 from vsr.errors import ConfigError, OpenError, ShapeError
 from vsr.models.catalog import get_spec
 from vsr.models.image.classsr import ClassSR
@@ -254,7 +255,7 @@ def test_where_patches_went_is_told(clips: Path, monkeypatch: pytest.MonkeyPatch
     (row,) = result.describe()["rows"]
     assert row["routing"] == {"shares": routing.shares, "macs_saved": routing.macs_saved}
     told = f"classsr-x4: patches by class, easy first: {routing.shares[0]:.0%}"
-    assert told in _table(result)
+    assert told in score_table(result)
 
 
 def test_flicker_is_scored_between_consecutive_frames(clips: Path) -> None:

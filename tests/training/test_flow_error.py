@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vsr.errors import ConfigError
-from vsr.training.flow_error import flow_error, flow_errors, pairs
+from vsr.training.clips import Clip
+from vsr.training.flow_error import flow_error, flow_errors, pairs, warping_error
 
 
 @pytest.fixture
@@ -52,3 +53,34 @@ def test_pairs_are_the_same_for_everybody(photos: Path) -> None:
 def test_a_model_without_flow_is_refused(photos: Path) -> None:
     with pytest.raises(ConfigError, match="no optical flow"):
         flow_errors(["bicubic-x4"], photos, count=1)
+
+
+class _Known(nn.Module):
+    """Motion of one pixel to the right, in the small frames."""
+
+    def forward(self, ref_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0])[None, :, None, None].expand_as(ref_BCHW[:, :2])
+
+
+@pytest.fixture
+def panned(photos: Path, tmp_path: Path) -> Clip:
+    """A clip of three frames that moves to the right by 2 px a frame."""
+    picture = cv2.imread(str(photos / "0.png"))
+    assert picture is not None
+    files = tuple(tmp_path / f"pan{index}.png" for index in range(3))
+    for index, file in enumerate(files):
+        cv2.imwrite(str(file), picture[:, 8 - 2 * index : 248 - 2 * index])
+    return Clip("pan", files, is_video=True)
+
+
+def test_true_motion_predicts_the_next_frame(panned: Clip) -> None:
+    right = warping_error(_Known(), panned, scale=2)
+    none = warping_error(_Constant(), panned, scale=2)
+    assert none.network == pytest.approx(none.zero)
+    assert right.network < 0.2 * right.zero
+    assert right.dis < 0.5 * right.zero
+
+
+def test_a_still_has_no_motion_to_score(photos: Path) -> None:
+    with pytest.raises(ConfigError, match="still"):
+        warping_error(_Constant(), Clip("one", (photos / "0.png",), is_video=False), scale=2)

@@ -4,6 +4,7 @@
 `walk`, `naming` and `scan` bring it up to date with the tree, as `settings` has it; `forecast`
 guesses time and disk. `rules` give some clips other settings, `storage` fetches and sends those of
 an object store. `running` hands out `work` by a `policy`, one clip each, to an `executor`: watched
-`processes` or, by `ray_tasks`, a Ray cluster. `fixity` leaves digests, `marking` is for people,
-`status` says how far all of it is, `summary` and `page` how well. Depends on `pipeline`.
+`processes` or, by `ray_tasks`, a Ray cluster, where `parting` has long clips made by several
+workers. `fixity` leaves digests, `marking` is for people, `status` says how far all of it is,
+`summary` and `page` how well. Depends on `pipeline`.
 """

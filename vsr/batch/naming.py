@@ -93,7 +93,4 @@ def _keys(output: str) -> set[str]:
     """All names that a run of this output may write beside each other."""
     path = PurePosixPath(output)
     names = {output, sidecar_name(output), str(path.with_stem(f"{path.stem}.rejected"))}
-    if path.suffix != ".mkv":
-        # Where a container has no place for it, a file called by the stem says what was changed.
-        names.add(str(path.with_suffix(".vsr.json")))
     return {unicodedata.normalize("NFC", name).casefold() for name in names}

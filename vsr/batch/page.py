@@ -19,6 +19,7 @@ TITLE = "Batch in "
 _COLUMNS = (
     # Name, whether its cells are numbers.
     ("Clip", False),
+    ("Look", False),
     ("State", False),
     ("What stands out", False),
     ("Frames", True),
@@ -29,7 +30,6 @@ _COLUMNS = (
     ("MB", True),
     ("Damaged", True),
     ("PSNR dB", True),
-    ("Look", False),
 )
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vsr.batch.parting import Parted
 from vsr.batch.storage import Source
 from vsr.errors import OutputHeldError
 from vsr.pipeline.request import installed_versions
@@ -27,7 +28,7 @@ class Seat:
 
     queue: Any
     """A `ray.util.queue.Queue` of (key, progress)."""
-    token: Path
+    seen: Path
     """A file that only who sees the same folder as the driver can see."""
     source: Source
     """Where the tree is."""
@@ -53,25 +54,29 @@ class Teller:
             self._queue.put_nowait((self._key, values))
 
 
-def work(seat: Seat, key: int, function: Callable[..., Any], arguments: Any) -> tuple[Any, ...]:
+def work(seat: Seat, key: int, function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
     """The task itself, in a process that Ray started on any node.
 
     Returns:
-        ("done", value), ("unfit", node, why), or as `pipeline.worker.confession`.
+        ("done", value), ("parted", value, id of this node), ("unfit", name of this node, why), or
+        as `pipeline.worker.confession`.
     """
     why = _unfit(seat)
     if why is not None:
         return "unfit", socket.gethostname(), why
     try:
-        return "done", _patiently(function, Teller(seat.queue, key), arguments)
+        value = _patiently(function, Teller(seat.queue, key), arguments)
     except Exception as error:  # noqa: BLE001 - carried to the driver, never swallowed
         return confession(error)
+    if isinstance(value, Parted):
+        return "parted", value, import_module("ray").get_runtime_context().get_node_id()
+    return "done", value
 
 
 def _unfit(seat: Seat) -> str | None:
     """Why no clip can be made here like on the other nodes; None when all is well."""
-    if not seat.token.exists():
-        return f"does not see {seat.token.parent.parent}"
+    if not seat.seen.exists():
+        return f"does not see {seat.seen.parent.parent}"
     if isinstance(seat.source, Path) and not seat.source.exists():
         return f"does not see {seat.source}"
     here = installed_versions()

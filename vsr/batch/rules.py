@@ -138,8 +138,9 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
         for wishes in layers:
             # Alone, so that a wrong key is refused now and not at the first clip it is meant for.
             overlay(UpscaleConfig(), wishes, origin)
-            update = {"preset": None, "settings": _with_absolute_model(wishes)}
-            rules.append(rule.model_copy(update=update))
+            if isinstance(model := wishes.get("model"), str):
+                wishes = {**wishes, "model": absolute_model(model)}
+            rules.append(rule.model_copy(update={"preset": None, "settings": wishes}))
         if rule.preset is None and not rule.settings and rule.priority is None:
             raise ConfigError(
                 f"{origin} asks for nothing", hint="give it a preset, settings or a priority"
@@ -162,9 +163,7 @@ def read_priorities(texts: Sequence[str]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _with_absolute_model(wishes: dict[str, Any]) -> dict[str, Any]:
-    """The same from whatever folder the next run is started."""
-    model = wishes.get("model")
-    if not isinstance(model, str) or not ("/" in model or model.endswith(WEIGHT_SUFFIXES)):
-        return wishes
-    return {**wishes, "model": str(Path(model).absolute())}
+def absolute_model(name: str) -> str:
+    """A model as it is called from any folder: an id stays, the name of a file becomes absolute."""
+    is_file = "/" in name or name.endswith(WEIGHT_SUFFIXES)
+    return str(Path(name).absolute()) if is_file else name

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vsr.batch.manifest import Manifest
-from vsr.batch.rules import Asked, Rule
+from vsr.batch.rules import Asked, Rule, absolute_model
 from vsr.batch.scan import OnLooked, ScanReport, scan
 from vsr.batch.storage import Bucket, Source, place
 from vsr.batch.walk import Filters, refuse_folders
-from vsr.config import WEIGHT_SUFFIXES, UpscaleConfig
+from vsr.config import UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.pipeline.as_json import from_json, to_json
 
@@ -188,11 +188,9 @@ def _is_begun(manifest: Manifest) -> bool:
 
 
 def _with_absolute_model(config: UpscaleConfig) -> UpscaleConfig:
-    """The same from whatever folder the next run is started."""
-    model = config.model
-    if model is None or not ("/" in model or model.endswith(WEIGHT_SUFFIXES)):
+    if config.model is None:
         return config
-    return config.model_copy(update={"model": str(Path(model).absolute())})
+    return config.model_copy(update={"model": absolute_model(config.model)})
 
 
 def _changes(old: UpscaleConfig, new: UpscaleConfig) -> list[str]:

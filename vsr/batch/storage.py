@@ -128,7 +128,7 @@ def place(text: str, home: Path) -> Source:
 
 
 class BucketTree:
-    """As `walk.Tree`, of a store; whatever lies under a name that begins with a dot is hidden."""
+    """As `walk.Listing`, of a store; what lies under a name that begins with a dot is hidden."""
 
     def __init__(self, bucket: Bucket, filters: Filters) -> None:
         self._bucket = bucket
@@ -172,9 +172,14 @@ class BucketTree:
         url = self._bucket.url
         root = url if url.startswith(_READ_ONLY) else _system(url)._strip_protocol(url)
         relative = key.removeprefix(f"{root.rstrip('/')}/")
-        if relative == key or "?" in relative:
+        if relative == key:
             return None
-        path = unquote(relative) if url.startswith(_READ_ONLY) else relative
+        path = relative
+        if url.startswith(_READ_ONLY):
+            if "?" in relative:
+                # A question to the server, such as for another order of its list.
+                return None
+            path = unquote(relative)
         is_odd = any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path
         return None if is_odd else path
 
@@ -198,7 +203,12 @@ def _fetched(remote: Remote) -> Iterator[Path]:
     try:
         copy = folder / remote.name
         fetch(remote.url, copy)
-        yield copy
+        try:
+            yield copy
+        except VsrError as error:
+            # The copy is gone when anybody reads of it.
+            error.message = error.message.replace(os.fspath(copy), remote.url)
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

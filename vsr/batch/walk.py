@@ -83,7 +83,7 @@ class Listing(Protocol):
 
 
 class Tree:
-    """Walks a folder once; no link to a folder is followed, so that no loop can be entered.
+    """As `Listing`, of a folder; no link to a folder is followed, so that no loop can be entered.
 
     Args:
         root: the folder.
@@ -96,11 +96,8 @@ class Tree:
         self._filters = filters
         self._out = out.resolve()
         self.unread: list[str] = []
-        """Folders, relative to the root, that could not be listed."""
         self.num_left_out = 0
-        """Files that are not wanted, by name or size."""
         self.num_linked_folders = 0
-        """Links to folders, none of which was followed."""
 
     def walk(self) -> Iterator[Found]:
         """All that is wanted, folder by folder, each in order of its names.

@@ -21,6 +21,7 @@ from vsr.pipeline.record import own_record
 
 if TYPE_CHECKING:
     from vsr.pipeline.result import Progress, UpscaleResult
+    from vsr.pipeline.upscale import OnPlanned
     from vsr.pipeline.worker import Job
 
 
@@ -129,6 +130,8 @@ def make(
     target: Remote | None,
     config: UpscaleConfig,
     fresh: int,
+    *,
+    on_planned: OnPlanned | None = None,
 ) -> UpscaleResult:
     """Make a clip's result, or go on with it; anew where it was begun on another kind of device.
 
@@ -139,6 +142,7 @@ def make(
         target: where the result is sent; None: it stays.
         config: what is asked for.
         fresh: as `Clip.fresh`; of that, only what an earlier run of ours has made is replaced.
+        on_planned: as for `upscale`.
 
     Raises:
         VsrError: as `upscale`.
@@ -146,13 +150,20 @@ def make(
     if target is not None and not fresh and not config.overwrite and own_record(output) is None:
         refuse_taken(target.url)
     with at_hand(source) as film:
-        result = _make(job, film, output, config, fresh)
+        result = _make(job, film, output, config, fresh, on_planned)
     if target is not None:
         send(output, target.url)
     return result
 
 
-def _make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: int) -> UpscaleResult:
+def _make(
+    job: Job,
+    source: Path,
+    output: Path,
+    config: UpscaleConfig,
+    fresh: int,
+    on_planned: OnPlanned | None,
+) -> UpscaleResult:
     # Here, because a worker that only looks at clips needs it not.
     from vsr.pipeline.upscale import upscale
 
@@ -160,11 +171,11 @@ def _make(job: Job, source: Path, output: Path, config: UpscaleConfig, fresh: in
     wishes = {"overwrite": is_ours or config.overwrite, "restart": fresh > 1}
     wanted = config.model_copy(update=wishes)
     try:
-        return upscale(source, output, wanted, progress=_teller(job))
+        return upscale(source, output, wanted, progress=_teller(job), on_planned=on_planned)
     except OtherDeviceError as error:
         logger.warning("%s is begun anew: %s", source, error.message)
         anew = wanted.model_copy(update={"restart": True})
-        return upscale(source, output, anew, progress=_teller(job))
+        return upscale(source, output, anew, progress=_teller(job), on_planned=on_planned)
 
 
 def _teller(job: Job) -> Callable[[Progress], None]:

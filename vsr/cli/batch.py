@@ -75,7 +75,11 @@ def plan_command(
 
 @command.command("run")
 @tree_options
-@click.option("--workers", type=click.IntRange(1, 256), help="Clips made at a time.  [default: 1]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Clips made at a time; on Ray tasks.  [default: 1; on Ray what fits]",
+)
 @executor_options
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="For crashes and the like.")
 @click.option(

@@ -35,10 +35,10 @@ def executor_options(function: AnyFunction) -> AnyFunction:
         click.option(
             "--cpus",
             type=click.FloatRange(0, min_open=True),
-            help="Cores of a clip on Ray.  [default: 4]",
+            help="Cores of a task on Ray.  [default: 4]",
         ),
         click.option(
-            "--gpus", type=click.FloatRange(0), help="GPUs of a clip on Ray.  [default: by device]"
+            "--gpus", type=click.FloatRange(0), help="GPUs of a task on Ray.  [default: by device]"
         ),
     )
     for option in reversed(options):
@@ -81,7 +81,8 @@ def make_executor(crew: dict[str, Any], settings: Settings, out: Path) -> Execut
 
         gpus = crew["gpu_numbers"]
         return Processes(len(gpus) or crew["workers"] or 1, gpus)
-    from vsr.batch.ray_tasks import RayTasks, Wants
+    from vsr.batch.ray_cluster import Wants
+    from vsr.batch.ray_tasks import RayTasks
 
     wants = Wants(
         address=crew["address"],

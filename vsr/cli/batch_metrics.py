@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsr.batch.manifest import STATES
 from vsr.batch.status import status
 from vsr.errors import OutputError, OutputExistsError
 from vsr.pipeline.output import write_whole, writing
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _EVERY_S = 10.0
 _FIRST_LINE = "# HELP vsr_batch_clips Clips by state."
-_STATES = ("done", "running", "waiting", "failed", "quarantined", "vanished")
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def metrics(manifest: Manifest) -> str:
     """The text, in the format of Prometheus."""
     document = status(manifest)
     lines = [_FIRST_LINE, "# TYPE vsr_batch_clips gauge"]
-    lines += [f'vsr_batch_clips{{state="{state}"}} {document[state]}' for state in _STATES]
+    lines += [f'vsr_batch_clips{{state="{state}"}} {document[state]}' for state in STATES]
     lines += _gauge("frames_done", "Frames made.", document["frames_done"])
     if document["eta_seconds"] is not None:
         lines += _gauge("eta_seconds", "Time left.", document["eta_seconds"])

@@ -62,8 +62,10 @@ class _Tally:
         self._todo = {c.id: c for c in clips if c.state in ("waiting", "failed", "running")}
         self._before_s = eta_seconds(clips, num_workers)
         self._pixels = sum(pixels_of(clip, clip.frames) for clip in self._todo.values())
-        self._frames: dict[int, int] = {}
+        self._frames = {clip.id: clip.frames_done for clip in self._todo.values()}
         self._over: set[int] = set()
+        self._resumed = self._pixels_done()
+        """Made by earlier runs, which says nothing of the pace of this one."""
         self._began_s: float | None = None
         self.num_clips = len(self._todo)
 
@@ -74,8 +76,8 @@ class _Tally:
 
     def hear(self, event: Event) -> None:
         clip_id = event.clip.id
+        self._began_s = self._began_s or time.monotonic()
         if event.kind == "progress" and event.phase == "upscale":
-            self._began_s = self._began_s or time.monotonic()
             self._frames[clip_id] = event.frames_done
         elif event.kind in ("done", "quarantined"):
             self._over.add(clip_id)
@@ -92,10 +94,11 @@ class _Tally:
     def left_s(self) -> float | None:
         """Time left, by what this run has done so far."""
         done = self._pixels_done()
-        if self._began_s is None or done == 0:
+        made = done - self._resumed
+        if self._began_s is None or made <= 0:
             return self._before_s
         elapsed_s = time.monotonic() - self._began_s
-        return max(0.0, elapsed_s * (self._pixels - done) / done)
+        return max(0.0, elapsed_s * (self._pixels - done) / made)
 
     def _pixels_done(self) -> int:
         running = ((self._todo[i], n) for i, n in self._frames.items() if i not in self._over)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vsr.batch.manifest import STATES
 from vsr.batch.status import status
 from vsr.cli.choices import size, span
 from vsr.cli.console import print_json, print_line
@@ -60,9 +61,7 @@ def tell_status(manifest: Manifest, *, as_json: bool, is_quiet: bool = False) ->
         print_json(document)
     elif not is_quiet:
         counts = ", ".join(
-            f"{document[name]} {name}"
-            for name in ("done", "running", "waiting", "failed", "quarantined", "vanished")
-            if document[name] or name == "done"
+            f"{document[name]} {name}" for name in STATES if document[name] or name == "done"
         )
         left_s = document["eta_seconds"]
         left = f"; about {span(left_s)} left" if left_s else ""

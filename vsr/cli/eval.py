@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vsr.cli.console import print_json, say
-
-if TYPE_CHECKING:
-    from vsr.training.scores import Evaluation, PerceptualScore
+from vsr.cli.eval_tables import blur_table, drift_table, flow_table, score_table, warping_table
 
 
 @click.command("eval")
@@ -89,7 +86,8 @@ if TYPE_CHECKING:
     "--flow",
     "score_flow",
     is_flag=True,
-    help="Score the optical flow inside the models on synthetic motion, beside OpenCV's DIS.",
+    help="Score the optical flow inside the models instead, beside OpenCV's DIS: on synthetic "
+    "motion and, where --gt holds clips, by how well warping predicts their frames.",
 )
 @click.option(
     "--drift",
@@ -141,24 +139,23 @@ def command(
     from vsr.training.blur_error import blur_errors
     from vsr.training.drift import drifts
     from vsr.training.evaluate import evaluate
-    from vsr.training.flow_error import flow_errors
+    from vsr.training.flow_error import flow_errors, warping_errors
 
     def tell(model: str, clip: str) -> None:
         say(f"{model}: {clip}")
 
+    if sum((score_blur, score_flow, drift_frames is not None)) > 1:
+        raise click.UsageError("--flow, --drift and --blur each score something else: give one")
     if score_blur:
         rows = blur_errors(gt, scale)
-        if as_json:
-            print_json({"scale": scale, "rows": rows})
-        else:
-            click.echo(_blur_table(rows))
+        _print({"scale": scale, "rows": rows}, blur_table(rows), as_json, json_file)
         return
     if score_flow:
         rows = flow_errors(models, gt)
-        if as_json:
-            print_json({"pairs": "synthetic", "rows": rows})
-        else:
-            click.echo(_flow_table(rows))
+        warped = warping_errors(models, gt, scale, progress=tell)
+        tables = [flow_table(rows)] + ([warping_table(warped)] if warped else [])
+        found = {"pairs": "synthetic", "rows": rows, "warping": warped}
+        _print(found, "\n\n".join(tables), as_json, json_file)
         return
     if drift_frames is not None:
         rows = drifts(
@@ -170,10 +167,7 @@ def command(
             dtype=getattr(torch, dtype),
             progress=tell,
         )
-        if as_json:
-            print_json({"rows": rows})
-        else:
-            click.echo(_drift_table(rows))
+        _print({"rows": rows}, drift_table(rows), as_json, json_file)
         return
     result = evaluate(
         models,
@@ -192,111 +186,13 @@ def command(
         perceptual=perceptual,
         progress=tell,
     )
+    _print(result.describe(), score_table(result), as_json, json_file)
+
+
+def _print(found: dict[str, Any], table: str, as_json: bool, json_file: Path | None) -> None:
     if json_file is not None:
-        json_file.write_text(json.dumps(result.describe(), indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if as_json:
-        print_json(result.describe())
+        print_json(found)
     else:
-        click.echo(_table(result))
-
-
-def _drift_table(rows: list[dict[str, Any]]) -> str:
-    """Losses of the last pass on the second as a Markdown table."""
-    lines = [
-        _line(["model", "clip", "frames", "mean loss dB", "worst loss dB"]),
-        _line(["---", "---", *["---:"] * 3]),
-    ]
-    for row in rows:
-        losses = (f"{row[key]:.3f}" for key in ("mean_loss", "worst_loss"))
-        lines.append(_line([row["model"], row["clip"], str(row["frames"]), *losses]))
-    return "\n".join(lines)
-
-
-def _flow_table(rows: list[dict[str, Any]]) -> str:
-    """Endpoint errors as a Markdown table."""
-    lines = [
-        _line(["model", "motion up to px", "no flow px", "DIS medium px", "model px"]),
-        _line(["---", *["---:"] * 4]),
-    ]
-    for row in rows:
-        errors = (f"{row[key]:.3f}" for key in ("zero", "dis", "network"))
-        lines.append(_line([row["model"], f"{row['max_speed_px']:g}", *errors]))
-    return "\n".join(lines)
-
-
-def _blur_table(rows: list[dict[str, Any]]) -> str:
-    """Blurs and errors as a Markdown table, and how many are near."""
-    lines = [
-        _line(["picture", "true", "estimated", "L2", "relative"]),
-        _line(["---", "---", "---", "---:", "---:"]),
-    ]
-    known = [row for row in rows if row["found"] is not None]
-    for row in rows:
-        errors = [f"{row[key]:.3f}" for key in ("error", "relative") if key in row] or ["", ""]
-        lines.append(_line([row["name"], row["true"], row["found"] or "unknown", *errors]))
-    near = [sum(row[key] <= 0.1 for row in known) for key in ("error", "relative")]
-    lines.append(f"\nwithin 0.1: {near[0]} of {len(rows)}; relative: {near[1]} of {len(rows)}")
-    return "\n".join(lines)
-
-
-def _table(result: Evaluation) -> str:
-    """Scores as a Markdown table, one row for each model."""
-    protocol = result.protocol
-    names = list(result.rows[0].clips)
-    shown = names if len(names) <= 8 else []
-    extra = ["gradients", "consistency dB", "texture", "LPIPS"] if result.notes is not None else []
-    headings = ["PSNR dB", "SSIM", "flicker", *extra, *shown, "ms/frame", "GMAC", "params"]
-    lines = [
-        f"x{protocol.scale}, {protocol.degradation}, PSNR and SSIM on "
-        f"{protocol.channel.upper()}, crop {protocol.crop_px} px, {len(names)} "
-        f"{'clips' if protocol.kind == 'video' else 'stills'}, every {protocol.every} frame(s), "
-        f"{f'steadied by {protocol.strength:g}, ' if protocol.strength else ''}"
-        f"{protocol.dtype} on {result.machine['device']} ({result.machine['threads']} threads)",
-        "",
-        _line(["model", *headings]),
-        _line(["---", *["---:"] * len(headings)]),
-    ]
-    lines += [
-        _line(
-            [
-                row.model,
-                f"{row.psnr:.2f}",
-                f"{row.ssim:.4f}",
-                _known(row.flicker, 3),
-                *_perceptual_cells(row.perceptual),
-                *(f"{row.clips[name].psnr:.2f}" for name in shown),
-                f"{row.ms_per_frame:.1f}",
-                f"{row.gmac:.2f}",
-                f"{row.params}",
-            ]
-        )
-        for row in result.rows
-    ]
-    for row in result.rows:
-        if row.routing is not None:
-            shares = ", ".join(f"{share:.0%}" for share in row.routing.shares)
-            saved = f"{row.routing.macs_saved:.0%} of the largest branch's multiply-adds saved"
-            lines += ["", f"{row.model}: patches by class, easy first: {shares}; {saved}"]
-    for note in result.notes or ():
-        lines += ["", note]
-    return "\n".join(lines)
-
-
-def _perceptual_cells(score: PerceptualScore | None) -> list[str]:
-    if score is None:
-        return []
-    return [
-        _known(score.gradient_energy, 3),
-        _known(score.consistency_db, 2),
-        _known(score.texture_distance, 4),
-        _known(score.lpips, 4),
-    ]
-
-
-def _known(value: float, num_decimals: int) -> str:
-    """Empty where there is no figure."""
-    return "" if math.isnan(value) else f"{value:.{num_decimals}f}"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        click.echo(table)

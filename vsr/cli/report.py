@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ from vsr.errors import ConfigError, ModelError, OutputError, OutputExistsError, 
 if TYPE_CHECKING:
     from vsr.config import UpscaleConfig
     from vsr.frame import Frame
+    from vsr.pipeline.declared import Declared
+    from vsr.quality.measure import Measured
     from vsr.quality.report import Report
 
 _OURS = b"<title>Quality of "
@@ -173,11 +174,8 @@ def make_report(
         ShapeError: the reference has another size.
     """
     from vsr.errors import OpenError
-    from vsr.pipeline.shots import CutDetector
     from vsr.quality.findings import of_check, verdict
-    from vsr.quality.measure import Film, measure
     from vsr.quality.report import Report
-    from vsr.quality.views import Viewer
 
     try:
         before, after, declared = find_pair(source, result)
@@ -185,36 +183,8 @@ def make_report(
         if isinstance(error, VsrError):
             raise
         raise OpenError(f"{result} cannot be compared with its source: {error}.") from error
-    old, new, place = before.info, after.info, declared.picture
-    size = old.width, old.height
-    viewers = (
-        Viewer(before.color(*size), turn=place.turn, flip=place.flip, box=place.crop),
-        Viewer(after.color(*size), box=place.box),
-    )
-    with ExitStack() as stack:
-        stack.enter_context(_one_thread())
-
-        def film(reel: Reel, viewer: Viewer) -> Film:
-            info = reel.info
-            about = round((info.duration_s or 0) * (info.frame_rate or 25)) or info.num_frames
-            return Film(reel.frames(stack), viewer, info.time_base, about)
-
-        truth = None
-        if reference is not None:
-            real = find_reel(reference)
-            truth = film(real, Viewer(real.color(*size)))
-            if declared.timeline is not None and _lasts_like(real, before, not_like=after):
-                frames = _of_ranks(truth.frames, declared.timeline.sources())
-                truth = dataclasses.replace(truth, frames=frames)
-        on_frame = stack.enter_context(progress_counter("measure"))
-        found = measure(
-            film(before, viewers[0]),
-            film(after, viewers[1]),
-            CutDetector(),
-            reference=truth,
-            sources=None if declared.timeline is None else declared.timeline.sources(),
-            on_frame=on_frame,
-        )
+    found = _measure(before, after, declared, reference)
+    old, new = before.info, after.info
     is_same = None if check is None else bool(check["ok"])
     findings = (*of_check(check or {}), *found.findings)
     return Report(
@@ -241,6 +211,48 @@ def make_report(
         unavailable=found.unavailable,
         measured_s=found.seconds,
     )
+
+
+def _measure(before: Reel, after: Reel, declared: Declared, reference: Path | None) -> Measured:
+    """Read both films, and the ground truth where there is one, and measure them.
+
+    Raises:
+        MediaError: a film cannot be read.
+        ShapeError: the reference has another size.
+    """
+    from vsr.pipeline.interlace import as_enlarged
+    from vsr.pipeline.shots import CutDetector
+    from vsr.quality.measure import Film, measure
+    from vsr.quality.views import Viewer
+
+    size, place = (before.info.width, before.info.height), declared.picture
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread())
+
+        def film(reel: Reel, frames: Iterable[Frame], viewer: Viewer) -> Film:
+            info = reel.info
+            about = round((info.duration_s or 0) * (info.frame_rate or 25)) or info.num_frames
+            return Film(frames, viewer, info.time_base, about)
+
+        truth = None
+        if reference is not None:
+            real = find_reel(reference)
+            frames = real.frames(stack)
+            if declared.timeline is not None and _lasts_like(real, before, not_like=after):
+                frames = _of_ranks(frames, declared.timeline.sources())
+            truth = film(real, frames, Viewer(real.color(*size)))
+        frames, ranks = as_enlarged(before.frames(stack), declared, before.info)
+        viewer = Viewer(before.color(*size), turn=place.turn, flip=place.flip, box=place.crop)
+        shown = Viewer(after.color(*size), box=place.box)
+        on_frame = stack.enter_context(progress_counter("measure"))
+        return measure(
+            film(before, frames, viewer),
+            film(after, after.frames(stack), shown),
+            CutDetector(),
+            reference=truth,
+            sources=ranks,
+            on_frame=on_frame,
+        )
 
 
 def _lasts_like(reel: Reel, other: Reel, *, not_like: Reel) -> bool:

@@ -216,13 +216,14 @@ SPECS: tuple[ModelSpec, ...] = (
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4-bi", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4", "flowprop-s-x4", FLOWPROP_S_X4, **_S_RUN),
     _flowprop_spec("flowprop-s-x2", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
+    _flowprop_spec("flowprop-s-x3", "flowprop-s-x3", FLOWPROP_S_X3, **_S_RUN),
     *image_catalog.SPECS,
 )
 
 DEFAULTS: Mapping[int, tuple[str, ...]] = {
     1: ("bicubic-x1",),
     2: ("flowprop-s-x2", "bicubic-x2"),
-    3: ("bicubic-x3",),
+    3: ("flowprop-s-x3", "bicubic-x3"),
     4: ("flowprop-s-x4", "bicubic-x4"),
 }
 """Scale -> ids in order of preference; the first whose weights are at hand is the default."""

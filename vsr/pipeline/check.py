@@ -8,7 +8,7 @@ the result (`pipeline.declared`), or it counts as damage.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -198,7 +198,9 @@ def _watch(
             after.path, info=after.video, threads=decoder_threads(after.video.height)
         ) as new,
     ):
-        window = SourceWindow(_noted(old, watched.before, watched.captions[0]), samplers[0])
+        shown = None if ranks is None else frozenset(ranks)
+        source = _noted(old, watched.before, watched.captions[0], shown)
+        window = SourceWindow(source, samplers[0])
         # Large pictures are decoded and reduced while the one before is compared.
         noted = _noted(new, watched.after, watched.captions[1])
         with closing(iterate_ahead(_viewed(noted, samplers[1]))) as views:
@@ -222,12 +224,18 @@ def _watch(
     return watched
 
 
-def _noted(reader: FrameReader, clock: Clock, captions: _Captions) -> Iterator[Frame]:
-    """Frames, their times and captions taken down as they pass."""
-    for frame in reader:
+def _noted(
+    reader: FrameReader,
+    clock: Clock,
+    captions: _Captions,
+    shown: Container[int] | None = None,
+) -> Iterator[Frame]:
+    """Frames, their times taken down as they pass, and the captions of those that are shown."""
+    for rank, frame in enumerate(reader):
         clock.pts.append(frame.pts)
         clock.last_duration = frame.duration
-        captions.add(frame)
+        if shown is None or rank in shown:
+            captions.add(frame)
         yield frame
 
 
@@ -265,7 +273,12 @@ def _check_declared(declared: Declared) -> list[CheckRow]:
     """What was changed on purpose, so that nobody has to look for it."""
     if declared == Declared():
         return []
-    said = declared.model_dump(mode="json", exclude_defaults=True, exclude={"timeline", "version"})
+    left_out = {"timeline", "version", "parity", "combed", "ranges"}
+    said = declared.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    if declared.ranges:
+        said["taken"] = ", ".join(
+            f"{float(part.start_s):.3f} to {float(part.end_s):.3f} s" for part in declared.ranges
+        )
     if declared.timeline is not None:
         said["timeline"] = f"{declared.timeline.times.num_frames} frames"
     words = "; ".join(f"{key}: {value}" for key, value in said.items())

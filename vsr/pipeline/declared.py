@@ -3,7 +3,7 @@
 A result without a declaration has to be the whole film: every frame at its own time, every stream.
 Whoever cuts, deinterlaces, conceals, turns or leaves out fills in `Plan.declared`; the run writes
 it as the tag `VSR_DECLARED` (JSON, or its compressed form when long), and into a file
-NAME.vsr.json beside results that cannot hold tags of free names.
+RESULT.vsr.json beside results that cannot hold tags of free names.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vsr.media.fields import Parity
 from vsr.pipeline.timeline import Runs, Timeline, pack_runs, unpack_runs
 
 TAG = "VSR_DECLARED"
@@ -105,6 +106,10 @@ class Declared(_Frozen):
     picture: DeclaredPicture = DeclaredPicture()
     deinterlaced: str | None = None
     """By which method; its pictures need not resemble those with combs as closely."""
+    parity: Parity | None = None
+    """Which field came first, where it was deinterlaced."""
+    combed: Runs = ()
+    """1 for each frame that was deinterlaced, 0 for each that passed; empty: all were."""
 
     def to_tag(self) -> str:
         """The text of the tag."""
@@ -135,8 +140,8 @@ class Declared(_Frozen):
 
 
 def sidecar_path(result: Path) -> Path:
-    """NAME.vsr.json beside NAME.EXT."""
-    return result.with_name(f"{result.stem}.vsr.json")
+    """RESULT.vsr.json, by the whole name: x.mp4 and x.mov may lie in one folder."""
+    return result.with_name(f"{result.name}.vsr.json")
 
 
 def read_declared(result: Path, tags: Mapping[str, str]) -> Declared:
@@ -166,7 +171,7 @@ def read_declared(result: Path, tags: Mapping[str, str]) -> Declared:
 
 
 def write_sidecar(result: Path, declared: Declared) -> Path:
-    """Write NAME.vsr.json beside a result that cannot hold the tag.
+    """Write RESULT.vsr.json beside a result that cannot hold the tag.
 
     Raises:
         OSError: it cannot be written.

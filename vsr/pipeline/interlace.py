@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import islice
-from typing import Literal
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,9 @@ from vsr.frame import Frame, VideoInfo
 from vsr.media.fields import FieldReport, Parity
 from vsr.media.filters import Deinterlacer, InverseTelecine
 from vsr.pipeline.timeline import Runs, pack_runs, unpack_runs
+
+if TYPE_CHECKING:
+    from vsr.pipeline.declared import Declared
 
 DeinterlaceMode = Literal["auto", "keep", "off", "bwdif", "bob", "ivtc"]
 """What may be asked for.
@@ -177,6 +180,34 @@ def deinterlaced(
         is_combed = True if mask is None else bool(next(mask, 1))
         yield from filter_.push(frame, is_combed=is_combed)
     yield from filter_.flush()
+
+
+def as_enlarged(
+    frames: Iterator[Frame], declared: Declared, info: VideoInfo
+) -> tuple[Iterator[Frame], list[int] | None]:
+    """The source's frames as the run that made a result enlarged them: progressive.
+
+    Args:
+        frames: of the whole source, as decoded.
+        declared: what the result says of itself.
+        info: of the source's video.
+
+    Returns:
+        Frames, and the place among them of the one that each frame of the result shows; None:
+        each shows its own. Combs stay where the result does not say which field came first, and in
+        excerpts freed of a pulldown.
+    """
+    ranks = None if declared.timeline is None else declared.timeline.sources()
+    action, parity = declared.deinterlaced, declared.parity
+    is_excerpt_of_telecine = action == "ivtc" and bool(declared.ranges)
+    if action not in ("bwdif", "bob", "ivtc") or parity is None or is_excerpt_of_telecine:
+        return frames, ranks
+    plan = InterlacePlan.model_validate(
+        {"action": action, "parity": parity, "frames": declared.combed}
+    )
+    if ranks is not None and action == "bob":
+        ranks = [2 * rank + (rank == before) for before, rank in pairwise([-1, *ranks])]
+    return deinterlaced(frames, plan, info), None if action == "ivtc" else ranks
 
 
 def _parity(report: FieldReport | None, info: VideoInfo) -> Parity:

@@ -238,6 +238,20 @@ class Journal:
             write_whole(self.folder / JOURNAL_NAME, to_json(header).encode())
         self._plan_digest, self.done, self._num_segments = digest, done, len(plan.segments)
 
+    def take_over(self, plan: Plan) -> None:
+        """Enter segments for a run that another process has begun, and has let go of.
+
+        Args:
+            plan: that it has stored.
+
+        Raises:
+            OutputError: meanwhile somebody else has begun another.
+        """
+        digest, header = plan.digest(), self.header()
+        if header is None or header.plan_digest != digest:
+            raise OutputError(f"another run has begun anew on {self._output}")
+        self._plan_digest, self._num_segments = digest, len(plan.segments)
+
     def desk(self) -> Path:
         """A new folder in which segments are made, so that no two runs ever write the same file."""
         with writing(self._output):

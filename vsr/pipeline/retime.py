@@ -35,7 +35,11 @@ def declare(declared: Declared, found: Scan, video: VideoInfo) -> Declared:
     action = found.interlace.action
     update: dict[str, object] = {}
     if action != "none":
-        update["deinterlaced"] = action
+        update |= {
+            "deinterlaced": action,
+            "parity": found.interlace.parity,
+            "combed": found.interlace.frames,
+        }
     if not found.is_as_decoded:
         update["timeline"] = DeclaredTimeline.of(
             video.time_base / found.interlace.time_base_divisor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,9 @@ __all__ = ["OnProgress", "Progress", "UpscaleResult", "run_segment", "upscale"]
 
 logger = logging.getLogger(__name__)
 
+OnPlanned = Callable[[Plan, Sequence[int], Path], None]
+"""Called with a plan, the indices of its segments that are not made yet, and the result's name."""
+
 
 def upscale(
     source: str | Path,
@@ -56,6 +59,7 @@ def upscale(
     *,
     progress: OnProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_planned: OnPlanned | None = None,
 ) -> UpscaleResult:
     """Enlarge a film, or go on with it where an earlier run was stopped.
 
@@ -68,6 +72,8 @@ def upscale(
         config: what is asked for; None takes the defaults.
         progress: called often, from several threads but never from two at once.
         should_stop: asked often; the run is stopped, and can be gone on with, once it says True.
+        on_planned: called before the segments of a film are made, unless all are; a
+            `JobCancelledError` that it raises leaves them to somebody else.
 
     Returns:
         What was made and how. Of a film that an earlier run has finished, what was told then.
@@ -108,6 +114,7 @@ def upscale(
             note=settled.note,
             progress=progress or (lambda _: None),
             should_stop=should_stop or (lambda: False),
+            on_planned=on_planned or (lambda *_: None),
             started=started,
         )
     )
@@ -125,6 +132,7 @@ class _Job:
     """On the name of the result."""
     progress: OnProgress
     should_stop: Callable[[], bool]
+    on_planned: OnPlanned
     started: float
     clock: PhaseClock = field(default_factory=PhaseClock)
 
@@ -319,6 +327,7 @@ def _make_segments(
 
     refuse_full()
     if todo:
+        job.on_planned(plan, todo, job.output)
         workers.run(
             plan,
             todo,

@@ -80,14 +80,12 @@ class ColorDrift:
     """Mean colour of a stretch against the source's: CIEDE2000, and codes of R, G and B."""
 
     def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a stretch, such as a shot."""
         self._sums = np.zeros((2, 3))
         self._count = 0
         self.means = np.full((2, 3), math.nan)
+        """Mean RGB of the last frame of source and result, on the scale [0, 1]."""
         self.codes = np.full(3, math.nan)
+        """By how much the last frame's mean R, G and B lie above the source's, in 8-bit codes."""
 
     def update(self, pair: Pair) -> None:
         """Take the next frame; `codes` are then of this frame alone."""

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.quality.metrics import PSNR_CEILING_DB, ssim
+from vsr.quality.metrics import PSNR_CEILING_DB, SSIM_MIN_PX, ssim
 from vsr.quality.views import Picture, View, resize
 
 CODES = 255.0
-_SSIM_MIN_PX = 11
 _MAP = (18, 32)
 """Most rows and columns of a map of where something lies."""
 
@@ -49,7 +48,13 @@ class Pair:
 
     @property
     def error(self) -> Picture:
+        """Luma of the reduced result less the source's."""
         return self.reduced_HW - self.source.luma_HW
+
+    @property
+    def plain_error(self) -> Picture:
+        """The same by plain interpolation."""
+        return self.plain_HW - self.source.luma_HW
 
 
 def plainly(picture_HW: Picture, height: int, width: int) -> Picture:
@@ -103,11 +108,11 @@ class Fidelity:
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
         error = pair.error
-        squared, usual = np.square(error), np.square(pair.plain_HW - pair.source.luma_HW)
+        squared, usual = np.square(error), np.square(pair.plain_error)
         self.psnr_db, self.plain_psnr_db = _psnr_db(squared), _psnr_db(usual)
         self.offset_codes = CODES * float(error.mean(dtype=np.float64))
         self._find_excess(blocks(squared), blocks(usual))
-        if min(squared.shape) >= _SSIM_MIN_PX:
+        if min(squared.shape) >= SSIM_MIN_PX:
             one, two = (
                 torch.from_numpy(luma)[None, None]
                 for luma in (pair.reduced_HW, pair.source.luma_HW)
@@ -153,7 +158,8 @@ class Detail:
 
     def update(self, pair: Pair) -> None:
         """Take the next frame."""
-        energy = blocks(np.square(pair.result.luma_HW - pair.enlarged_HW))
+        added = pair.result.luma_HW - pair.enlarged_HW
+        energy = blocks(np.square(added, out=added))
         self.codes = CODES * math.sqrt(float(energy.mean()))
         self._sum = energy if self._sum is None else self._sum + energy
         self._count += 1
@@ -222,8 +228,8 @@ class Overshoot:
         source, result = pair.source.luma_HW, pair.result.luma_HW
         most = cv2.resize(cv2.dilate(source, kernel), size, interpolation=cv2.INTER_NEAREST)
         least = cv2.resize(cv2.erode(source, kernel), size, interpolation=cv2.INTER_NEAREST)
-        beyond = np.maximum(result - most, 0) + np.maximum(least - result, 0)
-        self.codes = CODES * float(beyond.mean(dtype=np.float64))
+        within = cv2.min(cv2.max(result, least, dst=least), most, dst=most)
+        self.codes = CODES * cv2.norm(result, within, cv2.NORM_L1) / result.size
         self._sum += self.codes
         self._count += 1
 
@@ -269,7 +275,7 @@ class Histogram:
             self._counts, (pair.source.luma_HW, pair.result.luma_HW), strict=True
         ):
             steps = np.clip(luma[::2, ::2] * 64, 0, 63).astype(np.uint8)
-            counts += np.bincount(steps.ravel(), minlength=64)
+            counts += cv2.calcHist([steps], [0], None, [64], [0, 64]).ravel()
 
     def compute(self) -> NDArray[np.float64]:
         """(2, 64): source and result, each of sum 1; NaN without frames."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -32,21 +33,23 @@ MIN_SHARPNESS_OF_FILM = 0.75
 """...or over the upper quartile of the film; clean: 0.89. A Gaussian of
 1.2 pixels of 640 makes it 0.64, by the network."""
 FLICKER_TIMES = 1.75
-"""A frame flickers that has so many times what its shot has, for its motion..."""
+"""A frame flickers that has so many times what frames of its shot as restless have..."""
 FLICKER_CODES = 0.5
 """...and so much more; clean: at most 0.6 of both together."""
 MAX_JUMP_CODES = 1.2
 """By which brightness may jump against the source's from frame to frame; clean: 0.4."""
 MAX_EXCESS_CODES = 9.0
 """Root mean square error of a block, beyond plain interpolation's; clean: 3.3, planted: 23."""
-MAX_BLOCKINESS = 1.8
-"""Clean: 1.4, of noise that the encoder took."""
+MAX_BLOCKINESS = 1.6
+"""Clean: 1.3, of the dark; the cartoon again by MPEG-2 with steps of 12: 1.7, of 31: 2.2."""
 MAX_CLIPPED_SHARE = 0.02
 MIN_GRAIN_KEPT = 0.4
 """Of a shot's grain at the source's size; clean: 0.59, where the encoder took the noise of the
 dark, and 0.7 of noise of 8 codes; 0.2 where a filter took it..."""
 MIN_GRAIN_CODES = 1.5
 """...where the source has so much of it."""
+
+_LEVELS = 8
 
 _AS_A_TILE = "of the source's pixels through the whole film, as at the border of a tile."
 
@@ -242,12 +245,7 @@ def _patches(frames: Sequence[FrameScore]) -> list[Finding]:
 
 
 def _flicker(frames: Sequence[FrameScore]) -> list[Finding]:
-    # Fast motion makes any error change: plain interpolation's tells how much.
-    ratios = [f.flicker_codes / _restless(f) for f in frames if f.flicker_codes is not None]
-    if not ratios:
-        return []
-    # A low quantile: most of a short shot may flicker.
-    usual = float(np.quantile(ratios, 0.15))
+    usual = _usual_flicker(frames)
     # A frame after one that was left out, frozen or black, differs from it rightly.
     jumps = {
         b.frame: abs(b.offset_codes - a.offset_codes)
@@ -257,8 +255,10 @@ def _flicker(frames: Sequence[FrameScore]) -> list[Finding]:
 
     def is_found(f: FrameScore) -> bool:
         jump = jumps.get(f.frame)
-        most = FLICKER_TIMES * usual * _restless(f) + FLICKER_CODES
-        return jump is not None and ((f.flicker_codes or 0) > most or jump > MAX_JUMP_CODES)
+        if jump is None or f.flicker_codes is None:
+            return False
+        most = FLICKER_TIMES * usual[_level(f)] * _restless(f) + FLICKER_CODES
+        return f.flicker_codes > most or jump > MAX_JUMP_CODES
 
     return _runs(
         "flicker",
@@ -267,6 +267,29 @@ def _flicker(frames: Sequence[FrameScore]) -> list[Finding]:
         frames,
         is_found,
     )
+
+
+def _usual_flicker(frames: Sequence[FrameScore]) -> dict[int, float]:
+    """Flicker over restlessness that is usual in a shot, for each level of restlessness.
+
+    Fast motion, and a source that jumps at its own key frames, make any error change; plain
+    interpolation's tells how much. A frame is held against those as restless, or little less:
+    what stands still has no error that could change, and says nothing of what moves.
+    """
+    known = [f for f in frames if f.flicker_codes is not None]
+    restless = np.array([_restless(f) for f in known])
+    ratios = np.array([f.flicker_codes or 0.0 for f in known]) / restless
+    levels = {_level(f) for f in known}
+    # A low quantile: most of a short shot may flicker.
+    return {
+        level: float(np.quantile(ratios[restless >= 2.0 ** ((level - 2) / _LEVELS)], 0.15))
+        for level in levels
+    }
+
+
+def _level(frame: FrameScore) -> int:
+    """Restlessness in steps of an eighth of an octave, of which a shot has few."""
+    return math.floor(_LEVELS * math.log2(_restless(frame)))
 
 
 def _restless(frame: FrameScore) -> float:

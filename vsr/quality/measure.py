@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,20 @@ from vsr.quality.report import Finding, FrameScore, Shot, Still, Summary
 from vsr.quality.sharp_seams import SharpSeams
 from vsr.quality.shimmer import Shimmer
 from vsr.quality.views import Viewer
+
+_MEANS = (
+    "flicker_codes",
+    "plain_psnr_db",
+    "plain_sharpness",
+    "reference_psnr_db",
+    "reference_ssim",
+    "reference_ms_ssim",
+    "reference_xpsnr_db",
+    "reference_vmaf",
+    "reference_vmaf_neg",
+    "reference_lpips",
+)
+"""Of a film: means over those frames of which they are known."""
 
 
 class ShotFinder(Protocol):
@@ -157,11 +172,7 @@ class _Meter:
         self.drift, self.histogram = ColorDrift(), Histogram()
         self.grain, self.naturalness = Grain(), Naturalness()
         self.flicker = Shimmer()
-        self.album = Album(self.old_viewer, self.new_viewer)
-
-    def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
-        pair = Pair.of(self.old_viewer.view(old), self.new_viewer.view(new))
-        for each in (
+        self.measures = (
             self.fidelity,
             self.detail,
             self.sharpness,
@@ -176,7 +187,13 @@ class _Meter:
             self.histogram,
             self.grain,
             self.naturalness,
-        ):
+        )
+        self.album = Album(self.old_viewer, self.new_viewer)
+
+    def add(self, rank: int, old: Frame, new: Frame, truth: GroundTruth | None) -> None:
+        """Measure the next frame of the result, `rank`, against the one of the source it shows."""
+        pair = Pair.of(self.old_viewer.view(old), self.new_viewer.view(new))
+        for each in self.measures:
             each.update(pair)
         self.colors.append(self.drift.means)
         red, green, blue = (float(v) for v in self.drift.codes)
@@ -224,6 +241,7 @@ class _Meter:
     def close(
         self, cuts: tuple[int, ...], unavailable: tuple[str, ...], seconds: float
     ) -> Measured:
+        """What was found; ask once, at the end."""
         # What changes at a cut is no flicker.
         first = {0, *cuts}
         frames = tuple(
@@ -233,29 +251,40 @@ class _Meter:
             for f in self.scores
         )
         starts = sorted(cut for cut in first if cut < len(frames))
-        ends = [*starts[1:], len(frames)]
-        frames = tuple(
-            f for a, b in zip(starts, ends, strict=True) for f in without_noise(frames[a:b])
-        )
+        spans = list(pairwise([*starts, len(frames)]))
+        frames = tuple(f for a, b in spans for f in without_noise(frames[a:b]))
         shots = tuple(
             _shot(number, frames[a:b], self.colors[a:b])
-            for number, (a, b) in enumerate(zip(starts, ends, strict=True), start=1)
+            for number, (a, b) in enumerate(spans, start=1)
         )
+        summary = self._summary(frames, shots)
         seams, sharp_seams = self.seams.compute(), self.sharp_seams.compute()
-        blockiness = _known(self.blocks.compute())
+        return Measured(
+            summary=summary,
+            frames=frames,
+            shots=shots,
+            findings=tuple(find(frames, shots, seams, summary.blockiness, sharp_seams)),
+            stills=self.album.stills(),
+            detail_map=_rows(self.detail.map_codes()),
+            worst_map=_rows(self.fidelity.worst_map),
+            histogram=tuple(tuple(np.round(line, 5).tolist()) for line in self.histogram.compute()),
+            unavailable=unavailable,
+            seconds=round(seconds, 3),
+        )
+
+    def _summary(self, frames: Sequence[FrameScore], shots: Sequence[Shot]) -> Summary:
+        psnr_db, ssim = (_known(value) for value in self.fidelity.compute())
         grain, kept, plain_kept = (_known(value) for value in self.grain.compute())
         naturalness, plain_naturalness = (_known(v) for v in self.naturalness.compute())
-        summary = Summary(
-            psnr_db=_known(self.fidelity.compute()[0]),
-            ssim=_known(self.fidelity.compute()[1]),
-            flicker_codes=_mean(f.flicker_codes for f in frames),
+        means = {name: _mean(getattr(f, name) for f in frames) for name in _MEANS}
+        return Summary(
+            psnr_db=psnr_db,
+            ssim=ssim,
             detail_codes=_known(self.detail.compute()),
             sharpness=_known(self.sharpness.compute()),
-            plain_psnr_db=_mean(f.plain_psnr_db for f in frames),
-            plain_sharpness=_mean(f.plain_sharpness for f in frames),
             overshoot_codes=_known(self.overshoot.compute()),
             clipped_share=_known(self.clipping.compute()),
-            blockiness=blockiness,
+            blockiness=_known(self.blocks.compute()),
             grain_codes=grain,
             grain_kept=kept,
             plain_grain_kept=plain_kept,
@@ -264,25 +293,7 @@ class _Meter:
             delta_e=max((s.delta_e for s in shots if s.delta_e is not None), default=None),
             num_frozen=sum(f.frozen for f in frames),
             num_black=sum(f.black for f in frames),
-            reference_psnr_db=_mean(f.reference_psnr_db for f in frames),
-            reference_ssim=_mean(f.reference_ssim for f in frames),
-            reference_ms_ssim=_mean(f.reference_ms_ssim for f in frames),
-            reference_xpsnr_db=_mean(f.reference_xpsnr_db for f in frames),
-            reference_vmaf=_mean(f.reference_vmaf for f in frames),
-            reference_vmaf_neg=_mean(f.reference_vmaf_neg for f in frames),
-            reference_lpips=_mean(f.reference_lpips for f in frames),
-        )
-        return Measured(
-            summary=summary,
-            frames=frames,
-            shots=shots,
-            findings=tuple(find(frames, shots, seams, blockiness, sharp_seams)),
-            stills=self.album.stills(),
-            detail_map=_rows(self.detail.map_codes()),
-            worst_map=_rows(self.fidelity.worst_map),
-            histogram=tuple(tuple(np.round(line, 5).tolist()) for line in self.histogram.compute()),
-            unavailable=unavailable,
-            seconds=round(seconds, 3),
+            **means,
         )
 
 

@@ -25,6 +25,10 @@ PSNR_CEILING_DB = 100.0
 _SSIM_SIGMA = 1.5
 _SSIM_RADIUS = 5
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+SSIM_MIN_PX = 2 * _SSIM_RADIUS + 1
+"""The smallest side for `ssim`..."""
+MS_SSIM_MIN_PX = SSIM_MIN_PX * 2 ** (len(_MS_WEIGHTS) - 1)
+"""...and for `ms_ssim`: 176."""
 
 
 def rgb_to_y(rgb_BCHW: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ def ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
         ShapeError: shapes differ or the pictures are too small.
     """
     check_shapes(result_BCHW, reference_BCHW)
-    _check_size(result_BCHW, 1)
+    _check_size(result_BCHW, "SSIM", SSIM_MIN_PX)
     return _similarity(result_BCHW, reference_BCHW)[0]
 
 
@@ -112,7 +116,7 @@ def ms_ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
         ShapeError: shapes differ or the pictures are too small.
     """
     check_shapes(result_BCHW, reference_BCHW)
-    _check_size(result_BCHW, 2 ** (len(_MS_WEIGHTS) - 1))
+    _check_size(result_BCHW, "MS-SSIM", MS_SSIM_MIN_PX)
     one, two = result_BCHW.float(), reference_BCHW.float()
     product = result_BCHW.new_ones(len(result_BCHW), dtype=torch.float64)
     for size, weight in enumerate(_MS_WEIGHTS):
@@ -124,10 +128,8 @@ def ms_ssim(result_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
     return product
 
 
-def _check_size(image_BCHW: Tensor, factor: int) -> None:
-    size = (2 * _SSIM_RADIUS + 1) * factor
+def _check_size(image_BCHW: Tensor, name: str, size: int) -> None:
     if min(image_BCHW.shape[-2:]) < size:
-        name = "SSIM" if factor == 1 else "MS-SSIM"
         raise ShapeError(f"{name} needs {size}x{size} pixels, got {tuple(image_BCHW.shape[-2:])}")
 
 

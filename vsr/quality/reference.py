@@ -11,13 +11,17 @@ import torch
 from vsr.errors import ShapeError
 from vsr.frame import Frame
 from vsr.media.measures import Xpsnr
-from vsr.quality.metrics import PSNR_CEILING_DB, ms_ssim, psnr_db, ssim
+from vsr.quality.metrics import (
+    MS_SSIM_MIN_PX,
+    PSNR_CEILING_DB,
+    SSIM_MIN_PX,
+    ms_ssim,
+    psnr_db,
+    ssim,
+)
 from vsr.quality.perceptual import Lpips
 from vsr.quality.views import Picture, Viewer
 from vsr.quality.vmaf import VmafMeter, open_vmaf
-
-_SSIM_MIN_PX = 11
-_MS_SSIM_MIN_PX = 176
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,15 @@ class GroundTruth:
             )
         one, two = (torch.from_numpy(p).clamp(0, 1)[None, None] for p in (luma_HW, truth))
         smallest = min(truth.shape)
-        if smallest < _MS_SSIM_MIN_PX:
-            self._missing["MS-SSIM"] = f"it needs pictures of {_MS_SSIM_MIN_PX} pixels each way"
+        if smallest < MS_SSIM_MIN_PX:
+            self._missing["MS-SSIM"] = f"it needs pictures of {MS_SSIM_MIN_PX} pixels each way"
         xpsnr = self._xpsnr_db(result, shown)
         self._add_vmaf(result, shown, (luma_HW, truth))
         self._num_scored += 1
         return TruthScore(
             psnr_db=float(psnr_db(one, two)[0]),
-            ssim=float(ssim(one, two)[0]) if smallest >= _SSIM_MIN_PX else None,
-            ms_ssim=float(ms_ssim(one, two)[0]) if smallest >= _MS_SSIM_MIN_PX else None,
+            ssim=float(ssim(one, two)[0]) if smallest >= SSIM_MIN_PX else None,
+            ms_ssim=float(ms_ssim(one, two)[0]) if smallest >= MS_SSIM_MIN_PX else None,
             xpsnr_db=xpsnr,
             lpips=self._lpips_of(result, shown),
         )

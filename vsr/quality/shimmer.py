@@ -40,7 +40,7 @@ class Shimmer:
             for picture in (
                 pair.source.luma_HW,
                 pair.error,
-                pair.plain_HW - pair.source.luma_HW,
+                pair.plain_error,
             )
         )
         errors_2HW = torch.cat((error, plain))

@@ -85,7 +85,8 @@ def motion(frame_1HW: Tensor, before_1HW: Tensor) -> tuple[Tensor, Tensor]:
         (picture[0] * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         for picture in (frame_1HW, before_1HW)
     )
-    flow_2HW, back_2HW = _dis(one, two), _dis(two, one)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_2HW, back_2HW = _dis(finder, one, two), _dis(finder, two, one)
     returned_2HW = warp(back_2HW[None], flow_2HW[None])[0]
     error_HW = (flow_2HW + returned_2HW).square().sum(dim=0)
     length_HW = flow_2HW.square().sum(dim=0) + returned_2HW.square().sum(dim=0)
@@ -96,7 +97,8 @@ def motion(frame_1HW: Tensor, before_1HW: Tensor) -> tuple[Tensor, Tensor]:
     return flow_2HW, ((error_HW < 0.01 * length_HW + 0.5) & inside_HW)[None]
 
 
-def _dis(one: np.ndarray, two: np.ndarray) -> Tensor:
+def _dis(finder: cv2.DISOpticalFlow, one: np.ndarray, two: np.ndarray) -> Tensor:
+    # Given none, it starts from whatever lies in memory, and no two runs are alike.
     start = np.zeros((*one.shape, 2), np.float32)
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(one, two, start)
+    flow = finder.calc(one, two, start)
     return torch.from_numpy(np.asarray(flow)).permute(2, 0, 1)

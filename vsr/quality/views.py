@@ -111,14 +111,18 @@ class Viewer:
 
     def _scaled(self, plane: NDArray[np.generic], frame: Frame) -> Picture:
         """Codes of luma or of R, G, B on the scale from black to white."""
-        values: Picture = np.asarray(plane, np.float32)
         if frame.layout.is_float:
-            return values
+            return np.asarray(plane, np.float32)
+        values: Picture = plane.astype(np.float32)
         bits = frame.layout.bits
+        # In place, for `values` are a copy: to make room for two more takes longer than the sums.
         if self._color.full_range:
-            return values * np.float32(1 / ((1 << bits) - 1))
+            values *= np.float32(1 / ((1 << bits) - 1))
+            return values
         step = 2.0 ** (bits - 8)
-        return (values - np.float32(16 * step)) * np.float32(1 / (219 * step))
+        values -= np.float32(16 * step)
+        values *= np.float32(1 / (219 * step))
+        return values
 
     def _small(self, planes: list[NDArray[np.generic]], frame: Frame) -> Picture:
         height, width = planes[0].shape

@@ -81,6 +81,9 @@ class LossSection(_Section):
     """Of the L1 distance of features."""
     texture: Weight = 0.0
     """Of the L1 distance of the features' Gram matrices."""
+    consistency: Weight = 0.0
+    """Of the L1 distance of the result, made small bicubically, from the source: what a network
+    makes up must shrink away. For sources that were made small that way."""
     features: Literal["own", "vgg19"] = "own"
     cleaning: Weight = 0.0
     """Of the distance of cleaned frames from the ground truth made small, for recurrent networks

@@ -15,7 +15,7 @@ from vsr.training.adversarial import Adversary
 from vsr.training.classsr import classsr_loss
 from vsr.training.config import TrainConfig
 from vsr.training.features import content, load_features, texture
-from vsr.training.losses import PIXEL_LOSSES, frequency, total_variation
+from vsr.training.losses import PIXEL_LOSSES, absolute, frequency, total_variation
 
 
 class Objective:
@@ -61,6 +61,9 @@ class Objective:
             loss = source_BCHW.new_zeros(())
             for picture in pictures:
                 loss = loss + self._compare(picture, target_BCHW)
+            if self.section.consistency:
+                small = imresize(pictures[-1], size=(source_BCHW.shape[-2], source_BCHW.shape[-1]))
+                loss = loss + self.section.consistency * absolute(small - source_BCHW)
         return loss + self._look(pictures[-1], target_BCHW)
 
     def after_step(self) -> None:
