@@ -20,6 +20,7 @@ from vsr.engine.tiles import (
     tile_upscaler,
 )
 from vsr.models.catalog import get_spec
+from vsr.models.checkpoint import load_upscaler
 from vsr.models.image.interpolation import Interpolation
 from vsr.models.upscaler import FrameRenderer, ModelSpec, State, Upscaler
 from vsr.models.video.flowprop import FlowProp
@@ -121,6 +122,45 @@ def test_a_recurrent_network_on_tiles_comes_near_the_whole(direction: Any) -> No
     # The network's part of the picture, not only the interpolated one, has to be alike.
     detail = float((whole - plain).square().mean())
     assert float((whole - result).square().mean()) < 0.01 * detail
+
+
+def texture(num_frames: int, height: int, width: int) -> Tensor:
+    """(1, T, 3, H, W): noise as rough as photographs are, that drifts by 1.5 px a frame."""
+    generator = torch.Generator().manual_seed(4)
+    rows, columns = 2 * height, 2 * width + 3 * num_frames
+    noise = torch.fft.rfft2(torch.randn(3, rows, columns, generator=generator))
+    across, down = torch.fft.rfftfreq(columns), torch.fft.fftfreq(rows)[:, None]
+    picture = torch.fft.irfft2(noise / torch.hypot(across, down).clamp_min(1 / rows))
+    picture = (0.5 + 0.15 * picture / picture.std()).clamp(0, 1)
+    shifted = [picture[:, :, 3 * t : 3 * t + 2 * width] for t in range(num_frames)]
+    return torch.stack([torch.nn.functional.avg_pool2d(x, 2) for x in shifted])[None]
+
+
+@pytest.mark.parametrize("name", ["espcn-x4", "fsrcnn-x4", "srvgg-x4"])
+def test_a_network_of_one_frame_on_tiles_is_that_of_the_whole(name: str) -> None:
+    spec, frames = get_spec(name), texture(1, 80, 112)
+    model = load_upscaler(name)
+    tiled = tile_upscaler(model, spec, 32)
+    with torch.inference_mode():
+        whole, _ = model.upscale(frames, ())
+        result, _ = tiled.upscale(frames, tiled.init_state(1, 80, 112))
+    assert torch.equal(whole, result)
+
+
+def test_trained_propagation_on_tiles_shows_no_seam() -> None:
+    spec, frames, tile_px = get_spec("flowprop-xs-x4-bi"), texture(6, 96, 160), 80
+    model = load_upscaler(spec.id)
+    tiled = tile_upscaler(model, spec, tile_px)
+    with torch.inference_mode():
+        whole = run_calls(model, frames, [(4, 1), (3, 0)])
+        result = run_calls(tiled, frames, [(4, 1), (3, 0)])
+    assert not torch.equal(whole, result)
+    errors = (result - whole).square().flatten(2).mean(2)
+    assert float(-10 * errors.max().log10()) >= 50
+    seam = spec.scale * tile_px
+    step, expected = ((x[..., seam] - x[..., seam - 1]).abs().mean() for x in (result, whole))
+    # A quarter of a code of 255.
+    assert abs(float(step - expected)) < 0.25 / 255
 
 
 def test_a_model_that_must_not_be_tiled_is_left_whole() -> None:

@@ -8,7 +8,7 @@ the result (`pipeline.declared`), or it counts as damage.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -37,7 +37,7 @@ from vsr.pipeline.likeness import (
 )
 from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import decoder_threads
-from vsr.pipeline.sampling import make_samplers
+from vsr.pipeline.sampling import Sampler, View, make_samplers
 from vsr.pipeline.scan_pass import PICTURE_DAMAGE
 from vsr.pipeline.stages import iterate_ahead
 from vsr.pipeline.verdict import CheckResult, CheckRow, row, verdict
@@ -46,6 +46,8 @@ __all__ = ["CheckResult", "CheckRow", "check"]
 
 OnFrame = Callable[[int], None]
 """Called with the number of frames of the result read so far."""
+_Viewed = View | UnsupportedVideoError | None
+"""A frame as it is compared."""
 
 
 def check(
@@ -199,15 +201,17 @@ def _watch(
         shown = None if ranks is None else frozenset(ranks)
         source = _noted(old, watched.before, watched.captions[0], shown)
         window = SourceWindow(source, samplers[0])
-        # Large pictures are decoded while the one before is compared.
-        with closing(iterate_ahead(_noted(new, watched.after, watched.captions[1]))) as frames:
-            for rank, frame in enumerate(_until_failure(frames, watched)):
+        # Large pictures are decoded and reduced while the one before is compared.
+        noted = _noted(new, watched.after, watched.captions[1])
+        with closing(iterate_ahead(_viewed(noted, samplers[1]))) as views:
+            for rank, seen in enumerate(_until_failure(views, watched)):
                 own = rank if ranks is None else ranks[min(rank, len(ranks) - 1)]
                 if not watched.blind:
                     try:
                         around = window.around(own)
-                        seen = samplers[1].view(frame) if own in around else None
-                        if seen is None:
+                        if isinstance(seen, UnsupportedVideoError):
+                            raise seen
+                        if seen is None or own not in around:
                             watched.likeness.num_skipped += 1
                         else:
                             watched.likeness.add(rank, own, seen, around)
@@ -235,17 +239,27 @@ def _noted(
         yield frame
 
 
-def _until_failure(frames: Iterator[Frame], watched: _Watched) -> Iterator[Frame]:
+def _viewed(frames: Iterable[Frame], sampler: Sampler) -> Iterator[_Viewed]:
+    """Frames reduced to what is compared; None and errors as `Sampler.view` has them."""
+    for frame in frames:
+        try:
+            view: _Viewed = sampler.view(frame)
+        except UnsupportedVideoError as error:
+            view = error
+        yield view
+
+
+def _until_failure(views: Iterator[_Viewed], watched: _Watched) -> Iterator[_Viewed]:
     """Frames of the result up to its end or to where it cannot be decoded any more."""
     while True:
         try:
-            frame = next(frames)
+            view = next(views)
         except StopIteration:
             return
         except MediaError as error:
             watched.failure = str(error)
             return
-        yield frame
+        yield view
 
 
 def _shape(info: MediaInfo, source: MediaInfo) -> tuple[int, int, ColorSpec]:

@@ -37,8 +37,9 @@ _START = (
 # each page of it is cleared and mapped again, which took longer than what was computed in it.
 _HEAP = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the highest it may be
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    # None of their own, however large: those are always given back.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2_000_000_000),
 }
 _END_S = 5.0
 _DUMP_S = 0.3
@@ -68,6 +69,9 @@ class Child:
     """
 
     def __init__(self, events: Events, *, needs_model: bool = False) -> None:
+        self.needs_model = needs_model
+        self.has_worked = False
+        """Whether it was given anything to do."""
         self.is_ready = False
         """Whether it has imported what it needs, and hears."""
         self.limit_s = 0.0
@@ -103,6 +107,7 @@ class Child:
     def call(self, function: Any, *arguments: Any) -> None:
         """Have `function(job, *arguments)` done; it is named, not sent."""
         self.rest()
+        self.has_worked = True
         self._send(pickle.dumps((function, *arguments)))
 
     def abandon(self) -> None:

@@ -23,7 +23,7 @@ from vsr.pipeline.plan import Plan
 from vsr.pipeline.scan import Scan
 from vsr.pipeline.segment import SegmentResult, run_segment
 from vsr.pipeline.worker import do_scan
-from vsr.pipeline.workers import OnDone, OnFrame
+from vsr.pipeline.workers import OnDone, OnFrame, num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class WorkerPool:
         self._busy.clear()
 
     def start(self) -> None:
-        """Start a first child, which imports what models need while the parent plans.
+        """Start a first child, which imports what models need while the film is read by another.
 
         Raises:
             DeviceError: the system starts no process.
@@ -142,7 +142,7 @@ class WorkerPool:
         """
         num_died = 0
         while True:
-            child = self.take(for_scan=True)
+            child = self._reader()
             child.limit_s = min(self._limit_s, _SCAN_PATIENCE * self._watchdog_s)
             child.call(do_scan, source.absolute(), info, wanted)
             outcome = self._scanned(child, on_frame)
@@ -174,11 +174,27 @@ class WorkerPool:
             if kind == "died":
                 death: Death = values[0]
                 return death
-            self.give_back(child)
+            if child.needs_model == self._needs_model:
+                self.give_back(child)
+            else:
+                self.drop(child)
             if kind != "done":
                 raise_as_told(kind, values)
             scan: Scan = values[0]
             return scan
+
+    def _reader(self) -> Child:
+        """A child to scan a film with, beside one that only just begins to import, if any.
+
+        In that one the two would take turns, for they share an interpreter: on two cores the first
+        segment of a short film began half a second later.
+        """
+        is_importing = any(child.needs_model and not child.has_worked for child in self._idle)
+        if not is_importing or num_cores() == 1:
+            return self.take(for_scan=True)
+        child = Child(self._events)
+        self._busy.add(child)
+        return child
 
     def take(self, *, for_scan: bool = False) -> Child:
         """A child to work with, an idle one if there is any."""

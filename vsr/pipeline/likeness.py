@@ -19,6 +19,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,9 +128,10 @@ class Likeness:
         difference = np.clip(result, 0, 255) - np.clip(source, 0, 255)
         self._sum_difference += difference.mean(axis=(1, 2), dtype=np.float64)
         worst, is_off = 0.0, False
-        for part, before in zip(_fields(difference), _fields(source), strict=True):
+        for number, part in enumerate(_fields(difference)):
             codes = np.abs(part.mean(axis=(1, 2)))
             if codes.max() > self.max_field_codes:
+                before = next(islice(_fields(source), number, None))
                 is_off |= float(codes.max()) > self._field_limit(before)
             worst = max(worst, float(codes.max()))
         if worst > self.worst_field_codes:

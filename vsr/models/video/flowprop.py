@@ -32,10 +32,11 @@ from torch import Tensor, nn
 
 from vsr.errors import ShapeError
 from vsr.models.ahead import ahead
-from vsr.models.flow import FlowNet, box_mean, warp
+from vsr.models.flow import FlowNet
 from vsr.models.image.interpolation import PhaseInterpolation, shuffled
 from vsr.models.layers import ConvResidualBlocks, ResidualBlock
 from vsr.models.upscaler import State
+from vsr.models.video.matches import Matches
 from vsr.models.video.propagation import Cleaning, Propagation
 
 Direction = Literal["none", "forward", "both"]
@@ -157,7 +158,8 @@ class FlowProp(nn.Module):
             return _with_channels(features, added), state
         *hiddens, previous, has_previous = state
         rounds = self._rounds()
-        matches = _Matches(self, [previous, *frames], keep=len(rounds) > 1)
+        assert self.flow is not None
+        matches = Matches(self.flow, [previous, *frames], keep=len(rounds) > 1)
         made: list[tuple[Tensor, ...]] = [() for _ in frames]
         """What the passes so far have made of each frame."""
         ends = []
@@ -186,18 +188,6 @@ class FlowProp(nn.Module):
         phases = self.interpolation.phases(frame_BCHW.float()).add_(residual)
         return shuffled(phases, self.scale).to(dtype)
 
-    def match(self, frame: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The flow from one frame to another, the other warped onto it, and the mismatch.
-
-        Pair by pair, not a whole chunk at once: that would hold some ten full-size maps for every
-        frame of the chunk.
-        """
-        assert self.flow is not None
-        flow = self.flow(frame, other)
-        warped = warp(other, flow)
-        error = (frame - warped).abs().mean(dim=1, keepdim=True)
-        return flow, warped, box_mean(error, 3)
-
     def _cast(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.to(self.tail.weight.dtype, memory_format=torch.channels_last)
 
@@ -214,7 +204,7 @@ class FlowProp(nn.Module):
         backward: Propagation,
         frames: list[Tensor],
         made: list[tuple[Tensor, ...]],
-        matches: _Matches,
+        matches: Matches,
     ) -> list[Tensor]:
         """Features of all frames, computed from the end of the context to the start."""
         batch, _, height, width = frames[0].shape
@@ -225,7 +215,7 @@ class FlowProp(nn.Module):
         for t in reversed(range(len(frames))):
             aligned = hidden
             if t < last:
-                flow, error = next(found)
+                flow, error, _ = next(found)
                 aligned = backward.align(hidden, flow, error, frames[t])
             hidden = backward(frames[t], *made[t], aligned)
             features.append(hidden)
@@ -236,7 +226,7 @@ class FlowProp(nn.Module):
         forward: Propagation,
         frames: list[Tensor],
         made: list[tuple[Tensor, ...]],
-        matches: _Matches,
+        matches: Matches,
         hidden: Tensor,
         missing: Tensor,
     ) -> list[Tensor]:
@@ -244,53 +234,13 @@ class FlowProp(nn.Module):
         features = []
         look = matches.both if self.direction == "forward" else matches.before
         found = ahead((partial(look, t) for t in range(len(made))), self.helper)
-        for frame, extras, (flow, error, *more) in zip(frames, made, found, strict=False):
+        for frame, extras, (flow, error, more) in zip(frames, made, found, strict=False):
             extras = (*extras, *more)
             aligned = forward.align(hidden, flow, error + missing, frame)
             hidden = forward(frame, *extras, aligned)
             features.append(hidden)
             missing = torch.zeros_like(missing)
         return features
-
-
-class _Matches:
-    """Flows and mismatches between neighbouring frames of one call.
-
-    Args:
-        model: whose flow network finds them.
-        frames: the frame before the call's first, then the call's.
-        keep: find each of them once; otherwise nothing is held.
-    """
-
-    def __init__(self, model: FlowProp, frames: list[Tensor], *, keep: bool) -> None:
-        self._model, self._frames, self._keep = model, frames, keep
-        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def before(self, t: int) -> tuple[Tensor, Tensor]:
-        """From frame t of the call to the one before: flow and error."""
-        return self._find(t + 1, t)
-
-    def after(self, t: int) -> tuple[Tensor, Tensor]:
-        """From frame t of the call to the next: flow and error."""
-        return self._find(t + 1, t + 2)
-
-    def both(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """To the frame before: flow and error; and what the aligned next frame adds, if any."""
-        flow, error = self._find(t + 1, t)
-        frame = self._frames[t + 1]
-        if t + 2 == len(self._frames):
-            return flow, error, torch.zeros_like(frame)
-        _, warped, mismatch = self._model.match(frame, self._frames[t + 2])
-        # Nothing where it is occluded.
-        return flow, error, (warped - frame) * torch.exp(-20.0 * mismatch)
-
-    def _find(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        if (a, b) in self._kept:
-            return self._kept[a, b]
-        flow, _, error = self._model.match(self._frames[a], self._frames[b])
-        if self._keep:
-            self._kept[a, b] = flow, error
-        return flow, error
 
 
 def _with_channels(features: list[Tensor], added: list[Tensor]) -> list[Tensor]:

@@ -109,23 +109,31 @@ class Propagation(nn.Module):
         return self.initial.float()[:, None, None].expand(batch, -1, height, width).contiguous()
 
     def align(
-        self, hidden_BCHW: Tensor, flow_B2HW: Tensor, error_B1HW: Tensor, frame_B3HW: Tensor
+        self,
+        hidden_BCHW: Tensor,
+        flow_B2HW: Tensor | None,
+        error_B1HW: Tensor,
+        frame_B3HW: Tensor,
     ) -> Tensor:
         """Warp the state and fade it to the initial one where the neighbour does not match.
 
         Args:
             hidden_BCHW: the neighbour's state, float32 or the trunk's dtype.
-            flow_B2HW: float32, from this frame's grid into the neighbour's.
+            flow_B2HW: float32, from this frame's grid into the neighbour's; None where nothing
+                moved.
             error_B1HW: float32, matching error of the warped neighbour; inf where there is none.
             frame_B3HW: float32, this frame.
         """
         if self.grouped is None:
-            warped_BCHW = warp(hidden_BCHW, flow_B2HW)
+            warped_BCHW = hidden_BCHW if flow_B2HW is None else warp(hidden_BCHW, flow_B2HW)
         else:
+            if flow_B2HW is None:
+                flow_B2HW = error_B1HW.new_zeros(len(error_B1HW), 2, *error_B1HW.shape[-2:])
             warped_BCHW = self.grouped(hidden_BCHW, flow_B2HW, error_B1HW, frame_B3HW)
         # Channels last throughout: mixed memory orders would be copied again and again. In float32,
         # whose rows of 16 channels a processor's vectors hold; half of one is computed one by one.
-        warped_BHWC = warped_BCHW.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        warped_BCHW = warped_BCHW.float().contiguous(memory_format=torch.channels_last)
+        warped_BHWC = warped_BCHW.permute(0, 2, 3, 1)
         error_BHW1 = error_B1HW.permute(0, 2, 3, 1)
         slope = F.softplus(self.gate_slope.float())
         gate_BHWC = torch.sigmoid(torch.addcmul(self.gate_offset.float(), error_BHW1, -slope))
