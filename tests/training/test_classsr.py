@@ -98,8 +98,11 @@ def test_a_run_trains_the_branches_and_then_the_classifier(
     assert not changed(classifier, state("classifier"))
     assert changed(branches, state("branches"))
     branches = state("branches")
+    rates = []
     while trainer.fraction < 1:
-        trainer.train_step()
+        rates.append(trainer.train_step().lr)
+    # The second stage begins at the full rate again.
+    assert rates[0] == pytest.approx(1e-2, rel=1e-3) and rates[-1] < 0.6 * rates[0]
     assert changed(classifier, state("classifier"))
     assert not changed(branches, state("branches"))
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from vsr.errors import CheckpointError
+from vsr.errors import CheckpointError, ConfigError
+from vsr.models.image.classsr import ClassSR
+from vsr.models.image.srgan import MSRResNet
 from vsr.models.upscaler import Upscaler
 from vsr.models.video.flowprop import FlowProp
-from vsr.training.starting import grow
+from vsr.training.config import TrainConfig
+from vsr.training.starting import grow, initialise
 
 SMALL: dict[str, Any] = {"scale": 2, "num_channels": 8, "num_blocks": 2, "flow_channels": 4}
 
@@ -78,3 +84,29 @@ def test_rounds_offsets_and_more_channels_than_there_is_room_for() -> None:
         grow(made(1).state_dict(), FlowProp(**SMALL, direction="forward"))
     with pytest.raises(CheckpointError, match="cannot grow"):
         grow(made(1).state_dict(), FlowProp(**(SMALL | {"flow_channels": 8})))
+
+
+def test_branches_begin_as_one_network_and_its_narrower_kin(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    whole, path = MSRResNet(num_channels=8, num_blocks=2), tmp_path / "w.safetensors"
+    with torch.no_grad():
+        whole.conv_last.weight.normal_()
+    save_file({name: tensor.half() for name, tensor in whole.state_dict().items()}, path)
+    params: dict[str, Any] = {"branch": "msrresnet", "widths": (3, 5, 8), "num_blocks": 2}
+    model = {"id": "a-x4", "family": "classsr", "params": params}
+    config = make_config(model=model, init={"branches": str(path)})
+    network = ClassSR(**params)
+    initialise(network, config)
+    patches = torch.rand(2, 3, 32, 32)
+    expected = whole(patches)
+    torch.testing.assert_close(network.branches[2](patches), expected, atol=2e-2, rtol=1e-2)
+    rows = {tuple(row.flatten().tolist()) for row in whole.conv_first.weight.half().float()}
+    for branch in network.branches:
+        assert isinstance(branch, MSRResNet)
+        assert {tuple(row.flatten().tolist()) for row in branch.conv_first.weight} <= rows
+    with pytest.raises(ConfigError, match="branches of the kind msrresnet"):
+        initialise(ClassSR(), config)
+    with pytest.raises(ConfigError, match="family classsr"):
+        initialise(whole, config)

@@ -103,5 +103,5 @@ SPECS: tuple[ModelSpec, ...] = (
     _spec("dbpn-s-x4", 11, scale=4, num_features=128, num_channels=32, num_stages=2),
     _spec("rrdb-6-x4", 94, **_RRDB_6_X4),
     _spec("esrgan-6-x4", 94, parent="rrdb-6-x4", family="rrdb", **_RRDB_6_X4),
-    _spec("classsr-x4", 32, scale=4),
+    _spec("classsr-x4", 32, scale=4, branch="msrresnet", widths=(16, 32, 48), num_blocks=8),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsr.models.image.classsr import PATCH_PX, ClassSR
 from vsr.models.image.interpolation import imresize
@@ -11,6 +11,22 @@ from vsr.models.image.interpolation import imresize
 BRANCH_SHARE = 0.75
 """Part of the schedule in which the branches learn; the classifier learns in the rest."""
 _PICTURE_WEIGHT, _CLASS_WEIGHT, _AVERAGE_WEIGHT = 1000.0, 0.5, 3.0
+
+
+def stage_share(network: nn.Module, fraction: float) -> float:
+    """How much of the stage that a schedule has reached is done, 0 to 1.
+
+    The classifier learns nothing at the end of a falling rate: each stage has a fall of its own.
+
+    Args:
+        network: a ClassSR has two stages, any other one.
+        fraction: done part of the whole schedule.
+    """
+    if not isinstance(network, ClassSR):
+        return fraction
+    if fraction < BRANCH_SHARE:
+        return fraction / BRANCH_SHARE
+    return (fraction - BRANCH_SHARE) / (1 - BRANCH_SHARE)
 
 
 def classsr_loss(

@@ -140,6 +140,9 @@ class InitSection(_Section):
     working directory."""
     flow: str | None = None
     """Weight file of a flow network of the same size, likewise."""
+    branches: str | None = None
+    """Weight file of an MSRResNet as wide as the largest branch of a ClassSR, likewise; the others
+    begin with its strongest channels."""
     trunk: str | None = None
     """Weight file of the same network for another scale, likewise: all but its last layer, which
     alone depends on the scale."""

@@ -23,6 +23,7 @@ from vsr.models.image.per_frame import PerFrame
 from vsr.models.image.stylegan import SmallGenerator
 from vsr.models.video.flowprop import FlowProp
 from vsr.training.alignment import flow_loss, pairs_loss
+from vsr.training.classsr import stage_share
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore, Sampler
 from vsr.training.features import FeatureNet, degradation_loss
@@ -148,7 +149,8 @@ class Trainer:
     def _set_rates(self) -> float:
         options, done = self.config.optimizer, self.fraction
         warm = min(1.0, (done + 1e-3) / options.warmup) if options.warmup else 1.0
-        lr = options.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-7
+        turn = math.pi * stage_share(self.network, done)
+        lr = options.lr * warm * (0.5 + 0.5 * math.cos(turn)) + 1e-7
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["ratio"]
         for group in self.optimizer.param_groups[1:]:

@@ -11,9 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vsr.errors import CheckpointError, ConfigError
+from vsr.models.image.classsr import ClassSR
+from vsr.models.image.srgan import MSRResNet
 from vsr.models.video.flowprop import FlowProp
 from vsr.training.config import TrainConfig
 from vsr.training.sequences import shipped_or_file
+from vsr.training.slimming import slim
 
 TAIL = "tail."
 """Where the names of the layer begin that makes the phases of the result's pixels."""
@@ -23,11 +26,17 @@ def initialise(network: nn.Module, config: TrainConfig) -> None:
     """Load what `[init]` names.
 
     Raises:
-        ConfigError: a flow network is named, but there is none in the network.
+        ConfigError: what is named does not fit the kind of network.
         CheckpointError: a file is missing, damaged or of another network.
     """
     flow = getattr(network, "flow", None)
-    targets = (("grown", network), ("trunk", network), ("weights", network), ("flow", flow))
+    targets = (
+        ("grown", network),
+        ("trunk", network),
+        ("branches", network),
+        ("weights", network),
+        ("flow", flow),
+    )
     for name, target in targets:
         path = getattr(config.init, name)
         if path is None:
@@ -36,6 +45,8 @@ def initialise(network: nn.Module, config: TrainConfig) -> None:
             raise ConfigError(f"[init] {name} is set, but the network has none")
         if name == "grown" and not isinstance(target, FlowProp):
             raise ConfigError("[init] grown is for networks of the family flowprop")
+        if name == "branches" and not isinstance(target, ClassSR):
+            raise ConfigError("[init] branches is for networks of the family classsr")
         path = shipped_or_file(path)
         if not path.is_file():
             raise CheckpointError(
@@ -47,6 +58,9 @@ def initialise(network: nn.Module, config: TrainConfig) -> None:
             if name == "grown":
                 grow(given, cast(FlowProp, target))
                 continue
+            if name == "branches":
+                _narrow(given, cast(ClassSR, target))
+                continue
             if name == "trunk":
                 own = network.state_dict()
                 given |= {key: own[key] for key in own if key.startswith(TAIL)}
@@ -57,6 +71,16 @@ def initialise(network: nn.Module, config: TrainConfig) -> None:
             raise CheckpointError(
                 f"[init] {name}: {path} holds another network than [model] describes: {error}"
             ) from error
+
+
+def _narrow(given: Mapping[str, Tensor], network: ClassSR) -> None:
+    """Begin each branch with an MSRResNet, as many of its channels as the branch is wide."""
+    width = len(given["conv_first.weight"]) if "conv_first.weight" in given else 0
+    for branch in network.branches:
+        if not isinstance(branch, MSRResNet):
+            raise ConfigError("[init] branches is for branches of the kind msrresnet")
+        kept = branch.conv_first.out_channels
+        branch.load_state_dict(given if kept == width else slim("msrresnet", given, width, kept))
 
 
 @torch.no_grad()

@@ -76,6 +76,7 @@ class ClassSR(PerFrame):
         scale: factor of enlargement.
         branch: which network the branches are.
         widths: d of FSRCNN or channels of MSRResNet in each branch, easy first.
+        num_blocks: residual blocks of an MSRResNet branch.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ClassSR(PerFrame):
         scale: int = 4,
         branch: Literal["fsrcnn", "msrresnet"] = "fsrcnn",
         widths: Sequence[int] = (16, 36, 56),
+        num_blocks: int = 16,
     ) -> None:
         super().__init__(scale)
         self.tileable = False  # it cuts the picture itself
@@ -95,7 +97,7 @@ class ClassSR(PerFrame):
                     scale=scale, num_features=width, mapping_activations=False, colors="rgb"
                 )
             else:
-                network = MSRResNet(scale=scale, num_channels=width)
+                network = MSRResNet(scale=scale, num_channels=width, num_blocks=num_blocks)
             self.branches.append(network)
 
     @property

@@ -331,7 +331,10 @@ def _classsr_sizes(ours: _Tensors) -> _Params:
     first = "head.0.weight" if branch == "fsrcnn" else "conv_first.weight"
     count = len(ours["classifier.last.weight"])
     widths = [len(ours[f"branches.{number}.{first}"]) for number in range(count)]
-    return {"scale": 4, "branch": branch, "widths": widths}
+    sizes: dict[str, Any] = {"scale": 4, "branch": branch, "widths": widths}
+    if branch == "msrresnet":
+        sizes["num_blocks"] = _count(ours, r"branches\.0\.body\.\d+\.conv1\.weight")
+    return sizes
 
 
 def _same(name: str) -> str:
