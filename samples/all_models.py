@@ -72,7 +72,8 @@ def draw(target: Path) -> None:
         path = weights_path(spec)
         is_here = path is None or path.is_file()
         # Ids that share weights are shown once.
-        if spec.scale == 4 and is_here and spec.kind in ("image", "video"):
+        # What explores takes pictures of one size alone.
+        if spec.scale == 4 and is_here and not spec.draws:
             shown.setdefault(str(path or spec.id), spec)
     tiles = []
     for spec in shown.values():
