@@ -259,7 +259,7 @@ def disturbed(
         with _watched(batch, watch), batch.run() as process:
             moment_s = rng.uniform(0, 2 * calm_s / (num_kills + 1))
             if not kills:
-                moment_s = max(moment_s, 5.0)
+                moment_s = min(moment_s, calm_s / 4)  # trying a second one takes its time
                 _try_second(batch, watch)
             try:
                 process.wait(moment_s)
