@@ -26,7 +26,6 @@ from vsr.engine.ladder import Rung, Watch, open_window
 from vsr.engine.lanes import Download, make_lane
 from vsr.engine.memory import is_out_of_memory
 from vsr.engine.placing import place, place_inside, turn
-from vsr.engine.repeats import Repeats
 from vsr.errors import DeviceMemoryError, GuardError, ShapeError
 from vsr.frame import ColorSpec, Curve, Frame, PlaneLayout, VideoInfo
 from vsr.models.upscaler import ModelSpec, State, Upscaler
@@ -139,7 +138,6 @@ class Runner:
         self._has_others = any(rung.is_other for rung in rungs)
         self._judge = Judge()
         self._events: list[GuardEvent] = []
-        self._repeats = Repeats()
 
     @property
     def events(self) -> tuple[GuardEvent, ...]:
@@ -154,7 +152,6 @@ class Runner:
         assert self._chunker.is_empty, "start_shot() before finish_shot()"
         self._state = None
         self._judge.start_shot()
-        self._repeats.forget()
         if self._source is not None:
             self._kind = None
 
@@ -172,11 +169,6 @@ class Runner:
             DeviceMemoryError: they did not fit the memory.
         """
         kind = self._check(frame)
-        again = None if is_warmup else self._repeats.find(frame)
-        if again is not None:
-            self._on_the_way.append((replace(frame, planes=()), again))
-            self._next_index += 1
-            return list(self._take(self._lane.num_in_flight * self._spec.chunk))
         with torch.inference_mode():
             planes = self._lane.upload(frame.planes)
             with self._lane.compute():
@@ -189,8 +181,6 @@ class Runner:
             call = self._chunker.push(waiting)
             if call is not None:
                 self._run(call)
-                if self._may_repeat(kind) and not is_warmup:
-                    self._repeats.note(frame, self._on_the_way[-1][1])
         return list(self._take(self._lane.num_in_flight * self._spec.chunk))
 
     def finish_shot(self, num_lookahead: int = 0) -> list[Frame]:
@@ -206,18 +196,6 @@ class Runner:
                 self._run(call)
         self._state = None
         return list(self._take(0))
-
-    def _may_repeat(self, kind: _Kind) -> bool:
-        """Whether a frame alone tells what becomes of it, and the model was not in trouble."""
-        is_alone = self._spec.kind == "image" and self._state == () and self._chunker.is_empty
-        if self._events or self._grain is not None or self._dithers(kind):
-            self._repeats.forget()
-            return False
-        return is_alone
-
-    def _dithers(self, kind: _Kind) -> bool:
-        """Whether bits are lost, and hidden by a pattern that differs from frame to frame."""
-        return self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
 
     def _check(self, frame: Frame) -> _Kind:
         """What the frame is, which must be what the shot's frames before it were."""
@@ -332,6 +310,7 @@ class Runner:
         """From what the model made of a frame to the planes to encode."""
         assert self._kind is not None
         kind = self._kind
+        dithers = self._layout_out.bits < kind.layout.bits and not kind.layout.is_float
         height, width = (self._spec.scale * n for n in item.rgb_3HW.shape[-2:])
         placed = self._place(result_1CHW[..., :height, :width], kind)
         if self._grain is not None:
@@ -340,7 +319,7 @@ class Runner:
             from_display(placed, self._curves[1]),
             self._layout_out,
             self._color_out,
-            dither=index if self._dithers(kind) else None,
+            dither=index if dithers else None,
         )
         if item.alpha_11HW is not None:
             alpha_13HW = self._place(enlarge_alpha(item.alpha_11HW, self._spec.scale), kind)
