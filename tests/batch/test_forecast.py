@@ -38,14 +38,15 @@ def manifest(tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the clips that were sampled: a second per frame of 100x180, and no `odd` one."""
+    """Names of the clips that were sampled: half a second each and one per frame of
+    100x180, and no `odd` one."""
     names: list[str] = []
 
     def sample(_job: Any, source: Path, *_: object) -> Cost:
         names.append(source.name)
         if source.name == "odd":
             raise DecodeError("no picture could be decoded")
-        return Cost(seconds_per_pixel=1 / 18000, bytes_per_pixel=0.5)
+        return Cost(start_seconds=0.5, seconds_per_pixel=1 / 18000, bytes_per_pixel=0.5)
 
     monkeypatch.setattr(forecast_module, "Processes", ProcessesHere)
     monkeypatch.setattr(forecast_module, "sample", sample)
@@ -56,7 +57,7 @@ def test_one_sample_for_each_class(manifest: Manifest, sampled: list[str], tmp_p
     settings = Settings(source=tmp_path, config=UpscaleConfig(), filters=Filters())
     guess = forecast(manifest, settings)
     assert sampled == ["large", "odd", "small-3"]
-    assert guess.seconds == 60 + 60
+    assert guess.seconds == 3 * 0.5 + 60 + 0.5 + 60
     assert guess.result_bytes == 120 * 18000 // 2
     assert guess.num_unknown == 2
     assert guess.free_bytes

@@ -1,7 +1,8 @@
 """How long a batch will take and how much disk, from one clip of each size that was measured.
 
 A clip of each class of sizes is sampled as `pipeline.estimate` does it; what it costs per pixel is
-stretched to all clips of the class. Right within a factor of two, like the samples.
+stretched to all clips of the class, and each clip's start is added. Right within a factor of two,
+like the samples.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def forecast(
                 num_unknown += len(clips)
                 continue
             pixels = sum(pixels_of(clip, clip.frames) for clip in known)
-            seconds += pixels * cost.seconds_per_pixel
+            seconds += len(known) * cost.start_seconds + pixels * cost.seconds_per_pixel
             num_bytes += pixels * cost.bytes_per_pixel
             num_unknown += len(clips) - len(known)
     return Forecast(

@@ -89,9 +89,12 @@ def _look_at(source: Path, output: Path, asked: Asked, path: str) -> Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What making a result takes, per pixel of the source's pictures."""
+    """What making a result takes."""
 
+    start_seconds: float
+    """Once for each clip."""
     seconds_per_pixel: float
+    """Of the source's pictures."""
     bytes_per_pixel: float
 
 
@@ -113,7 +116,9 @@ def _sample(source: Path, output: Path, config: UpscaleConfig) -> Cost | None:
     if guess.seconds is None or guess.result_bytes is None or not pixels:
         return None
     return Cost(
-        seconds_per_pixel=guess.seconds / pixels, bytes_per_pixel=guess.result_bytes / pixels
+        start_seconds=guess.start_seconds,
+        seconds_per_pixel=(guess.seconds - guess.start_seconds) / pixels,
+        bytes_per_pixel=guess.result_bytes / pixels,
     )
 
 

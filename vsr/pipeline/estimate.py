@@ -1,8 +1,9 @@
 """How long a run will take and how much disk it will need, guessed from a small piece of the film.
 
 The middle of a few frames is decoded, enlarged by the model itself and encoded as the run would
-do it; time per pixel and bits per pixel are then stretched to the whole film. Small pictures cost
-more per pixel than large ones, so the guess errs on the long side, by up to twice.
+do it; time per pixel and bits per pixel are then stretched to the whole film, and what comes once,
+the start of PyTorch and of the model, is added. Small pictures cost more per pixel than large ones,
+so the guess errs on the long side, by up to twice.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Estimate(BaseModel):
 
     seconds: float | None
     """From start to final name; None when the length of the film is unknown."""
+    start_seconds: float
+    """Of these, what comes once however long the film is."""
     result_bytes: int | None
     disk_bytes: int | None
     """Needed at the fullest moment: the encoded pictures and the result both lie on the disk."""
@@ -54,6 +57,8 @@ class _Sample:
     """What a piece of the film cost."""
 
     num_frames: int
+    start_s: float
+    """Once: PyTorch, as far as this process had not loaded it, and the model."""
     decode_s: float
     """Per whole frame of the source."""
     infer_s: float
@@ -86,7 +91,14 @@ def estimate(source: Path, output: Path, info: MediaInfo, known: Outline) -> Est
     )
     if num_frames is None:
         how += "; the source does not say how long it is"
-        return Estimate(seconds=None, result_bytes=None, disk_bytes=None, free_bytes=free, how=how)
+        return Estimate(
+            seconds=None,
+            start_seconds=round(sample.start_s, 3),
+            result_bytes=None,
+            disk_bytes=None,
+            free_bytes=free,
+            how=how,
+        )
     pixels = info.video.width * info.video.height
     growth = known.encoder.width * known.encoder.height / pixels
     cores = os.cpu_count() or 1
@@ -98,7 +110,8 @@ def estimate(source: Path, output: Path, info: MediaInfo, known: Outline) -> Est
     others = 0 if known.container == RAW else other_bytes(info)
     needed = video if known.container == RAW else 2 * video + others
     return Estimate(
-        seconds=round(num_frames * (per_frame + passes), 3),
+        seconds=round(sample.start_s + num_frames * (per_frame + passes), 3),
+        start_seconds=round(sample.start_s, 3),
         result_bytes=video + others,
         disk_bytes=needed,
         free_bytes=free,
@@ -136,6 +149,7 @@ def other_bytes(info: MediaInfo) -> int:
 
 def _measure(source: Path, info: MediaInfo, known: Outline) -> _Sample:
     """Decode, enlarge and encode the middle of the first frames."""
+    begun = time.perf_counter()
     import torch
 
     from vsr.engine.device import prepare_device
@@ -148,6 +162,7 @@ def _measure(source: Path, info: MediaInfo, known: Outline) -> _Sample:
     spec = resolve_spec(name)
     dtype: torch.dtype = getattr(torch, known.compute.dtype)
     wanted = min(_MAX_FRAMES, max(8, spec.chunk + spec.context))
+    start_s = time.perf_counter() - begun
     started = time.perf_counter()
     with FrameReader(source, info=video, threads=decoder_threads(video.height)) as reader:
         frames = list(islice(reader, wanted))
@@ -156,8 +171,11 @@ def _measure(source: Path, info: MediaInfo, known: Outline) -> _Sample:
     scale = known.model.scale
     width, height = pieces[0].width * scale, pieces[0].height * scale
     encoder = known.encoder.model_copy(update={"width": width, "height": height})
+    begun = time.perf_counter()
+    upscaler = load_upscaler(name, device=device, dtype=dtype)
+    start_s += time.perf_counter() - begun
     runner = Runner(
-        load_upscaler(name, device=device, dtype=dtype),
+        upscaler,
         spec,
         device=device,
         layout_in=video.layout,
@@ -173,7 +191,7 @@ def _measure(source: Path, info: MediaInfo, known: Outline) -> _Sample:
         done += runner.finish_shot()
         return time.perf_counter() - begun, done
 
-    enlarge()
+    first_s, _ = enlarge()
     infer_s, results = enlarge()
     begun = time.perf_counter()
     num_bytes = _encode(results, known)
@@ -183,6 +201,7 @@ def _measure(source: Path, info: MediaInfo, known: Outline) -> _Sample:
     out_share = known.encoder.width * known.encoder.height / (width * height)
     return _Sample(
         num_frames=count,
+        start_s=start_s + max(0.0, first_s - infer_s),
         decode_s=decode_s,
         infer_s=infer_s / count * in_share,
         encode_s=encode_s / count * out_share,
