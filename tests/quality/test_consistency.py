@@ -163,6 +163,19 @@ def test_an_edge_of_the_picture_is_no_seam_at_a_broken_factor() -> None:
         assert rows == []
 
 
+def test_what_rings_beside_an_edge_is_no_seam() -> None:
+    """The error is 3 codes behind the edge, where plain interpolation's swings by 7."""
+    card = np.full((ROWS, 80), 0.886, np.float32)
+    card[:, 40:] = 0.11
+    large = np.asarray(cv2.resize(card, (160, 2 * ROWS), interpolation=cv2.INTER_CUBIC), np.float32)
+    for first, found in ((82, []), (112, [56])):
+        result = large.copy()
+        result[:, first:] -= np.float32(3 / 255)
+        measure = Seams()
+        measure.update(Pair.of(view(card), view(result)))
+        assert [at for at, _ in measure.compute()[0]] == found
+
+
 def test_blocks_are_seen() -> None:
     clean, blocky = Blockiness(), Blockiness()
     y, x = np.mgrid[0 : 2 * ROWS, 0 : 2 * COLUMNS]

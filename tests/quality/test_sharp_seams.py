@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import av
+import av.filter
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from vsr.models.checkpoint import load_upscaler
+from vsr.models.flow import luma
 from vsr.quality.consistency import Pair
+from vsr.quality.defects import Seams
 from vsr.quality.sharp_seams import SharpSeams
 from vsr.quality.views import View, resize
 
@@ -71,6 +77,34 @@ def test_the_border_of_a_thing_is_none() -> None:
         source[:, COLUMNS // 2 :] = cv2.GaussianBlur(source, (0, 0), 3)[:, COLUMNS // 2 :]
         pairs.append((source, resize(source, 2 * ROWS, 2 * COLUMNS)))
     assert found(pairs).compute() == ([], [])
+
+
+@pytest.mark.parametrize(
+    "drawn, model",
+    [
+        ("testsrc=128x128", "flowprop-s-x4"),
+        ("smptehdbars=160x96", "flowprop-xs-x4"),
+        ("pal75bars=160x96", "flowprop-xs-x4"),
+    ],
+)
+def test_what_networks_make_of_a_test_card_has_no_border(drawn: str, model: str) -> None:
+    """Its edges stay where they are, and networks draw some of them sharper to one side."""
+    graph = av.filter.Graph()
+    name, size = drawn.split("=")
+    nodes = graph.add(name, f"size={size}"), graph.add("format", "rgb24"), graph.add("buffersink")
+    graph.link_nodes(*nodes).configure()
+    frames = np.stack([graph.pull().to_ndarray() for _ in range(FRAMES)])
+    small = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
+    network = load_upscaler(model)
+    with torch.inference_mode():
+        large, _ = network.upscale(small, network.init_state(1, *small.shape[3:]))
+    seams, sharp_seams = Seams(), SharpSeams()
+    for source, result in zip(luma(small[0]), luma(large[0].clamp(0, 1)), strict=True):
+        pair = Pair.of(View(source[0].numpy(), SMALL), View(result[0].numpy(), SMALL))
+        seams.update(pair)
+        sharp_seams.update(pair)
+    assert seams.compute() == ([], [])
+    assert sharp_seams.compute() == ([], [])
 
 
 def test_a_few_frames_and_no_frames_have_none() -> None:

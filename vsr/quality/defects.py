@@ -104,8 +104,8 @@ class Seams:
     Of the mean error of all frames, the means of `_SEAM_PX` pixels on either side of a line are
     compared, in each of eight bands along it. A seam steps the same way in most of them, and the
     brightness stays what it is beyond it; neither holds for most edges of things in the picture,
-    and where plain interpolation's error steps too, it is such an edge. Seen are steps of
-    brightness that stay where they are; for those of sharpness see `sharp_seams`.
+    and where plain interpolation's error steps too, or is larger, it is such an edge. Seen are
+    steps of brightness that stay where they are; for those of sharpness see `sharp_seams`.
     """
 
     def __init__(self, min_codes: float = 1.0) -> None:
@@ -140,6 +140,8 @@ class Seams:
         agree = np.sum(near * np.sign(step) > least / 2, axis=0)
         stays = np.median(far, axis=0) * np.sign(step) > np.abs(step) / 2
         is_edge = np.abs(np.median(_steps(usual)[0], axis=0)) > np.abs(step) / 2
+        # Errors to either side of an edge cancel out in a mean.
+        is_edge |= _largest(usual) > np.abs(step)
         found: list[tuple[int, float]] = []
         height = np.where(stays & ~is_edge & (agree >= _SEAM_MOST), np.abs(step), 0.0)
         while height.size and (at := int(np.argmax(height))) >= 0 and height[at] > least:
@@ -160,6 +162,13 @@ def _steps(error_HW: Picture) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     means = (sums[:, _SEAM_PX:] - sums[:, :-_SEAM_PX]) / _SEAM_PX
     near = (means[:, _SEAM_PX:] - means[:, :-_SEAM_PX])[:, _SEAM_PX:-_SEAM_PX]
     return near, means[:, 3 * _SEAM_PX :] - means[:, : -3 * _SEAM_PX]
+
+
+def _largest(error_HW: Picture) -> NDArray[np.float64]:
+    """Largest size of the mean error near each column that `_steps` counts; median of the bands."""
+    bands = np.stack([b.mean(axis=0) for b in np.array_split(error_HW, _SEAM_BANDS)])
+    around = np.lib.stride_tricks.sliding_window_view(np.abs(bands), 2 * _SEAM_PX, axis=1)
+    return np.asarray(np.median(around.max(axis=2), axis=0)[_SEAM_PX + 1 : -_SEAM_PX], np.float64)
 
 
 class Blockiness:

@@ -21,6 +21,8 @@ _TIMES_USUAL = 5.0
 """...and so many times what the film's other columns or rows have."""
 _MOST_OF_SOURCE = 0.5
 """By which the source's own energy may change there: more is the edge of a thing."""
+_STANDS_OUT = 12.0
+"""Of one column's energy over the median of those that are looked at: an edge that stays there."""
 _MIN_FRAMES = 8
 """In fewer, what the encoder did to one of them is taken for the film's."""
 _LEAST_CODES = 0.3
@@ -74,6 +76,7 @@ def _found(result_HW: Picture, plain_HW: Picture, least: float) -> Steps:
     agree = np.sum(near * np.sign(step) > np.maximum(limit, np.abs(step)) / 2, axis=0)
     stays = np.median(far, axis=0) * np.sign(step) > np.abs(step) / 2
     is_seam = stays & (agree >= _MOST) & (np.abs(np.median(source, axis=0)) < _MOST_OF_SOURCE)
+    is_seam &= ~_is_edge(plain_HW, least)
     height = np.where(is_seam, np.abs(step), 0.0)
     found: Steps = []
     while height.size and height[at := int(np.argmax(height))] > limit:
@@ -81,6 +84,19 @@ def _found(result_HW: Picture, plain_HW: Picture, least: float) -> Steps:
         found.append((at + 2 * _SIDE_PX, float(np.exp(step[at] / 2) - 1)))
         height[max(0, at - 2 * _SIDE_PX) : at + 2 * _SIDE_PX] = 0
     return sorted(found)
+
+
+def _is_edge(plain_HW: Picture, least: float) -> NDArray[np.bool_]:
+    """Of each column that `_steps` counts: whether one beside it outdoes the rest in most bands.
+
+    Such an edge is all that its bands tell of, and networks draw it sharper to one side.
+    """
+    bands = np.stack([b.mean(axis=0, dtype=np.float64) for b in np.array_split(plain_HW, _BANDS)])
+    around = np.lib.stride_tricks.sliding_window_view(bands, 2 * _SIDE_PX + 2, axis=1)
+    stands_out = around.max(axis=2) > _STANDS_OUT * (np.median(around, axis=2) + least / 100)
+    first = _SIDE_PX - 1
+    wanted = plain_HW.shape[1] - 4 * _SIDE_PX
+    return np.asarray(stands_out.sum(axis=0)[first : first + wanted] >= _BANDS / 2)
 
 
 def _steps(result_HW: Picture, plain_HW: Picture, least: float, away: int) -> tuple[Array, Array]:
