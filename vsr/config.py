@@ -104,6 +104,9 @@ class UpscaleConfig(FrozenConfig):
     motion; 0 leaves it as it is. None: 0.7, and 0.9 for networks that invent detail."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
+    mixed_devices: bool = False
+    """Go on with a run that another kind of device began. Segments made on this one are then not
+    exact: the plan alone does not say their bytes."""
     container: ContainerName | None = None
     """None goes by the output's suffix; `auto` also, but takes mkv where that would lose less."""
     strict: bool = False

@@ -289,12 +289,18 @@ def test_another_version_is_refused(
 def test_another_kind_of_device_is_refused(
     film: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed(film, output)
+    killed(film, output, after=2)
     (work(output) / "segment-000000.json").unlink()
     monkeypatch.setattr(device, "device_class", lambda _: "cpu of tomorrow")
     with pytest.raises(ConfigError, match=r"another device: cpu .* -> cpu of tomorrow"):
         upscale(film, output, config())
     assert not output.exists()
+    result = upscale(film, output, config(mixed_devices=True, device="auto"))
+    assert not result.exact
+    told = [event for event in result.events if event["kind"] == "device"]
+    assert "made on cpu of tomorrow" in str(told)
+    assert len(told) == 2, "one segment was made before"
+    assert result.resumed_segments == 1
 
 
 def test_other_weights_are_refused(

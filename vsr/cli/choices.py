@@ -95,6 +95,11 @@ _FILM_OPTIONS = (
         "--device", envvar="VSR_DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]"
     ),
     click.option(
+        "--mixed-devices",
+        is_flag=True,
+        help="Go on with what another kind of device began; such parts are told as not exact.",
+    ),
+    click.option(
         "--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]"
     ),
     click.option("--crf", type=float, help="Constant quality: lower is better and larger."),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-GuardKind = Literal["nan", "black", "frozen", "shape", "memory"]
+GuardKind = Literal["nan", "black", "frozen", "shape", "memory", "device"]
 
 BLOCK_PX = 16
 FAR = 0.2

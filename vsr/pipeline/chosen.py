@@ -88,7 +88,12 @@ def plan_model(
         strength=strength,
         seed=config.seed,
     )
-    compute = ComputePlan(device=str(device), device_class=device_class(device), dtype=dtype_name)
+    compute = ComputePlan(
+        device=str(device),
+        device_class=device_class(device),
+        dtype=dtype_name,
+        mixed=config.mixed_devices,
+    )
     notes = [f"Convolutions run in {dtype_name}: {reason}."]
     if parent is not None:
         notes.append(

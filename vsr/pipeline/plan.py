@@ -94,6 +94,8 @@ class ComputePlan(_Frozen):
     device_class: str
     dtype: str
     """Of the convolutions: `float32` or `bfloat16`. Colour is float32 always."""
+    mixed: bool = False
+    """Whether devices of another class may make segments, which are then not exact."""
 
 
 class Segment(_Frozen):
@@ -238,7 +240,7 @@ class Plan(_Frozen):
                 "source_path": True,
                 "source": {"mtime_ns"},
                 "model": {"file"},
-                "compute": {"device"},
+                "compute": {"device", "mixed"},
                 "queue_frames": True,
                 "notes": True,
                 "damage": True,

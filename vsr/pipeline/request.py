@@ -25,8 +25,11 @@ _NO_MATTER: dict[str, Any] = {
     "workers": True,
     "overwrite": True,
     "restart": True,
+    "mixed_devices": True,
     "engine": {"queue_frames", "isolate"},
 }
+_OF_DEVICE = ("torch", "machine")
+"""Versions that belong to the kind of device."""
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -80,6 +83,15 @@ class Request(_Frozen):
         if digest is not None:
             weights = WeightFile(file=_weight_file(plan), sha256=digest)
         return self.model_copy(update={"source": plan.source, "weights": weights})
+
+    def begun_on(self, before: Request) -> Request:
+        """The same, asked for on the device of a run that was begun before."""
+        settings = {**self.settings, "device": before.settings.get("device")}
+        versions = {
+            name: before.versions.get(name, version) if name in _OF_DEVICE else version
+            for name, version in self.versions.items()
+        }
+        return self.model_copy(update={"settings": settings, "versions": versions})
 
     def digest(self) -> str:
         """SHA-256 of it, the source's date left out."""

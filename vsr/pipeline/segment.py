@@ -28,6 +28,8 @@ from vsr.pipeline.segment_source import SegmentSource
 from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
 if TYPE_CHECKING:
+    import torch
+
     from vsr.engine.runner import Runner
 
 OnFrame = Callable[[int, StageClock], None]
@@ -110,6 +112,7 @@ def run_segment(
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()
+    other_device = _other_device(plan)
     runner = make_runner(plan, segment, effort)
     shots = _Shots(runner, segment)
     reader = (SegmentSource if plan.pictures.source is None else PictureSource)(plan, segment)
@@ -134,6 +137,7 @@ def run_segment(
                 clock=clock,
             )
         summary = encoder.close()
+    inexact = _inexact(plan, effort, other_device, summary.num_frames)
     return SegmentResult(
         index=index,
         path=path,
@@ -142,9 +146,9 @@ def run_segment(
         sha256=sha256_of(path) if path.is_file() else "",
         times=times,
         damage=reader.damage,
-        events=(*_tiled(effort, summary.num_frames), *runner.events),
-        exact=effort.tile_px is None,
-        reason=None if effort.tile_px is None else "memory ran out, so pictures were cut in tiles",
+        events=(*inexact, *runner.events),
+        exact=not inexact,
+        reason="; ".join(f"{event.detail}: {event.action}" for event in inexact) or None,
     )
 
 
@@ -162,24 +166,47 @@ def _device_failures(plan: Plan) -> Iterator[None]:
         raise
 
 
-def _tiled(effort: Effort, num_frames: int) -> tuple[GuardEvent, ...]:
-    """The event of tiles, where there are any."""
-    if effort.tile_px is None:
-        return ()
-    action = f"tiles of {effort.tile_px} px"
-    return (GuardEvent("memory", 0, num_frames, action, "the memory did not hold whole pictures"),)
+def _inexact(
+    plan: Plan, effort: Effort, other_device: str | None, num_frames: int
+) -> tuple[GuardEvent, ...]:
+    """What keeps equal plans from giving equal bytes."""
+    events = []
+    if effort.tile_px is not None:
+        action = f"tiles of {effort.tile_px} px"
+        seen = "the memory did not hold whole pictures"
+        events.append(GuardEvent("memory", 0, num_frames, action, seen))
+    if other_device is not None:
+        action, seen = f"made on {other_device}", f"planned for {plan.compute.device_class}"
+        events.append(GuardEvent("device", 0, num_frames, action, seen))
+    return tuple(events)
 
 
-def _refuse_other_device(plan: Plan) -> None:
-    """Raise where an equal plan would not give equal bytes."""
-    from vsr.engine.device import device_class, resolve_device
+def _other_device(plan: Plan) -> str | None:
+    """The class of this device where it is not the plan's; raises unless these may be mixed."""
+    from vsr.engine.device import device_class
 
-    found = device_class(resolve_device(plan.compute.device))
-    if found != plan.compute.device_class:
+    found = device_class(_device_here(plan))
+    if found == plan.compute.device_class:
+        return None
+    if not plan.compute.mixed:
         raise OtherDeviceError(
             f"the run was planned for another device: {plan.compute.device_class} -> {found}",
-            hint="go on with it on that one, or use --restart to begin anew",
+            hint="go on with it on that one, mix them with --mixed-devices (equal frames, other "
+            "bytes), or use --restart to begin anew",
         )
+    return found
+
+
+def _device_here(plan: Plan) -> torch.device:
+    """The plan's device, or this machine's best where devices may be mixed and it has no such."""
+    from vsr.engine.device import resolve_device
+
+    try:
+        return resolve_device(plan.compute.device)
+    except DeviceError:
+        if not plan.compute.mixed:
+            raise
+        return resolve_device()
 
 
 def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runner:
@@ -199,8 +226,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     from vsr.pipeline.chosen import load_chosen
 
     name = plan.model.file or plan.model.id
-    _refuse_other_device(plan)
-    device = torch.device(plan.compute.device)
+    device = _device_here(plan)
     prepare_device(device)
 
     def tiled(model: Upscaler, spec: ModelSpec) -> Upscaler:

@@ -170,7 +170,15 @@ def _upscale_film(job: _Job) -> UpscaleResult:
 
 
 def _changes(job: _Job, before: Request) -> list[str]:
-    return before.changes(job.asked, job.source, job.info.video.stream_index)
+    now = _asked(job, before)
+    return before.changes(now, job.source, job.info.video.stream_index)
+
+
+def _asked(job: _Job, before: Request | None) -> Request:
+    """What is asked for; on the device of the run before, where that does not matter."""
+    if before is None or not job.config.mixed_devices:
+        return job.asked
+    return job.asked.begun_on(before)
 
 
 def _tidy(job: _Job, journal: Journal) -> None:
@@ -236,7 +244,7 @@ def _run(job: _Job, journal: Journal, *, may_replace: bool) -> UpscaleResult:
             digests,
             num_resumed,
         )
-        request = job.asked.planned(plan)
+        request = _request(job, journal, plan)
         journal.give(make_promise(joined, request, result, digests["result"]))
         take_name(joined, job.output, overwrite=may_replace)
         declare_beside(plan, job.output)
@@ -264,8 +272,13 @@ def _plan(job: _Job, journal: Journal, workers: Workers) -> Plan:
             plan = plan.model_copy(update={"notes": (job.note, *plan.notes)})
     for note in plan.notes:
         logger.info("%s", note)
-    journal.begin(job.asked.planned(plan), plan, anew=job.config.restart)
+    journal.begin(_request(job, journal, plan), plan, anew=job.config.restart)
     return plan
+
+
+def _request(job: _Job, journal: Journal, plan: Plan) -> Request:
+    header = None if job.config.restart else journal.header()
+    return _asked(job, None if header is None else header.request).planned(plan)
 
 
 def _stored_plan(job: _Job, journal: Journal) -> Plan | None:
@@ -280,10 +293,14 @@ def _stored_plan(job: _Job, journal: Journal) -> Plan | None:
     if plan.source.mtime_ns != job.asked.source.mtime_ns:
         logger.info("%s has another date, and the same packets as before", job.source)
     source = job.asked.source.model_copy(update={"packets": plan.source.packets})
+    compute = plan.compute.model_copy(update={"mixed": job.config.mixed_devices})
+    if compute.mixed and job.config.device != "auto":
+        compute = compute.model_copy(update={"device": job.config.device})
     return plan.model_copy(
         update={
             "source_path": job.source.absolute(),
             "source": source,
+            "compute": compute,
             "queue_frames": job.config.engine.queue_frames,
         }
     )
