@@ -57,6 +57,8 @@ class EngineConfig(FrozenConfig):
     segment_frames: int = Field(default=480, ge=1, le=1_000_000)
     """About the most frames that are encoded in one go and lost with a crash. At each border the
     encoder starts anew and, inside a shot, the model too, after some frames of warm-up."""
+    graphs: bool = True
+    """On a GPU, hand over a chunk's kernels as one recording where the model allows it."""
     isolate: bool = True
     """Work in processes of their own, so that a crash of decoder or driver costs one segment."""
 

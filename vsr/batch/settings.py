@@ -21,7 +21,7 @@ _NO_MATTER: dict[str, Any] = {
     "workers": True,
     "overwrite": True,
     "restart": True,
-    "engine": {"queue_frames", "isolate"},
+    "engine": {"queue_frames", "isolate", "graphs"},
 }
 """Wishes that change no result."""
 

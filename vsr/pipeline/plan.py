@@ -94,6 +94,8 @@ class ComputePlan(_Frozen):
     device_class: str
     dtype: str
     """Of the convolutions: `float32` or `bfloat16`. Colour is float32 always."""
+    graphs: bool = False
+    """Chunks of the usual size are replayed as CUDA graphs, where that works; changes no byte."""
 
 
 class Segment(_Frozen):
@@ -238,7 +240,7 @@ class Plan(_Frozen):
                 "source_path": True,
                 "source": {"mtime_ns"},
                 "model": {"file"},
-                "compute": {"device"},
+                "compute": {"device", "graphs"},
                 "queue_frames": True,
                 "notes": True,
                 "damage": True,

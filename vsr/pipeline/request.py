@@ -25,7 +25,7 @@ _NO_MATTER: dict[str, Any] = {
     "workers": True,
     "overwrite": True,
     "restart": True,
-    "engine": {"queue_frames", "isolate"},
+    "engine": {"queue_frames", "isolate", "graphs"},
 }
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vsr.engine.guards import GuardEvent
 from vsr.engine.memory import is_device_failure, is_out_of_memory
+from vsr.engine.shelf import Shelf
 from vsr.engine.waiting import wait_briefly
 from vsr.errors import DeviceError, OtherDeviceError
 from vsr.frame import Frame
@@ -29,6 +30,7 @@ from vsr.pipeline.stages import StageClock, StageTimes, run_stages
 
 if TYPE_CHECKING:
     from vsr.engine.runner import Runner
+    from vsr.models.upscaler import Upscaler
 
 OnFrame = Callable[[int, StageClock], None]
 """Called with the number of frames written so far and the clock of the stages."""
@@ -76,6 +78,9 @@ class SegmentResult:
     """Lines that FFmpeg wrote to its log meanwhile, where somebody listened."""
     messages: tuple[str, ...] = ()
     """The first of them."""
+    notes: tuple[str, ...] = ()
+    """What the machine could not do as planned, without any effect on the bytes; one sentence
+    each."""
 
 
 def segment_name(index: int) -> str:
@@ -145,7 +150,29 @@ def run_segment(
         events=(*_tiled(effort, summary.num_frames), *runner.events),
         exact=effort.tile_px is None,
         reason=None if effort.tile_px is None else "memory ran out, so pictures were cut in tiles",
+        notes=_put_by(plan, runner),
     )
+
+
+_shelf: Shelf[Upscaler] = Shelf()
+"""The model of the segment before, where that took more than loading it."""
+
+
+def forget_models() -> None:
+    """Give back what is held for the next segment, when there is none."""
+    _shelf.clear()
+
+
+def _put_by(plan: Plan, runner: Runner) -> tuple[str, ...]:
+    """Keep a model with its recordings for the next segment; what is to be said of it."""
+    from vsr.engine.captured import CapturedRenderer
+
+    model = runner.model
+    if not isinstance(model, CapturedRenderer):
+        return ()
+    model.rest()
+    _shelf.put((plan.model, plan.compute), model)
+    return () if model.note is None else (model.note,)
 
 
 @contextmanager
@@ -187,6 +214,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     # Here, because a process that only plans and joins never needs torch.
     import torch
 
+    from vsr.engine.captured import CapturedRenderer, capture_upscaler
     from vsr.engine.cores import share_cores
     from vsr.engine.device import prepare_device
     from vsr.engine.grain import GrainSheet
@@ -195,7 +223,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     from vsr.engine.tiles import tile_upscaler
     from vsr.models.checkpoint import load_upscaler, resolve_spec
     from vsr.models.deflicker import steady
-    from vsr.models.upscaler import ModelSpec, Upscaler
+    from vsr.models.upscaler import ModelSpec
     from vsr.pipeline.chosen import load_chosen
 
     name = plan.model.file or plan.model.id
@@ -222,12 +250,17 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         grain = GrainSheet(sigmas, correlation, seed=plan.model.seed, device=device)
     spec = resolve_spec(name)
     again = Rung(spec, load, "redone in float32")
+    taken = _shelf.take((plan.model, plan.compute))
+    captures = plan.compute.graphs and effort.tile_px is None
+    if taken is None or not captures:
+        taken = load(getattr(torch, plan.compute.dtype))
+        taken = capture_upscaler(taken, spec, device) if captures else taken
     others = [
         Rung(resolve_spec(other), partial(load_other, other), f"made by {other}", is_other=True)
         for other in plan.fallbacks
     ]
-    return Runner(
-        load(getattr(torch, plan.compute.dtype)),
+    runner = Runner(
+        taken,
         spec,
         device=device,
         layout_in=plan.layout_in,
@@ -243,6 +276,11 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         grain=grain,
         rungs=(again, *others),
     )
+    if isinstance(taken, CapturedRenderer):
+        # Now, before the threads of the stages start.
+        width, height = plan.geometry.orientation.size(plan.video.width, plan.video.height)
+        taken.prepare(height, width)
+    return runner
 
 
 class _Shots:

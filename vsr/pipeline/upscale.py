@@ -285,6 +285,9 @@ def _stored_plan(job: _Job, journal: Journal) -> Plan | None:
             "source_path": job.source.absolute(),
             "source": source,
             "queue_frames": job.config.engine.queue_frames,
+            "compute": plan.compute.model_copy(
+                update={"graphs": plan.compute.graphs and job.config.engine.graphs}
+            ),
         }
     )
 
@@ -313,7 +316,12 @@ def _make_segments(
         total = sum(frames.values())
         job.progress(Progress("upscale", total, plan.num_frames, times.bottleneck))
 
+    said: set[str] = set()
+
     def on_done(result: SegmentResult) -> None:
+        for note in set(result.notes) - said:
+            said.add(note)
+            logger.info("%s", note)
         journal.add(result)
         note_source()
         refuse_full()
