@@ -23,6 +23,7 @@ from vsr.config import UpscaleConfig
 from vsr.engine.waiting import wait_briefly
 from vsr.frame import Frame
 from vsr.media.encoder import SegmentEncoder
+from vsr.media.hardware import hardware_of
 from vsr.media.reader import FrameReader
 from vsr.media.rgb24 import Rgb24Writer, read_rgb24
 from vsr.pipeline.bench_clip import write_bench_clip
@@ -215,17 +216,23 @@ class _Bench:
             highest=round(max(found), 3),
         )
 
+    def _reader(self) -> FrameReader:
+        """As the plan has it."""
+        plan = self._plan
+        return FrameReader(
+            self._source,
+            info=plan.video,
+            threads=plan.decode_threads,
+            hardware=hardware_of(plan.decoder, plan.compute.device),
+        )
+
     def _frames(self) -> list[Frame]:
         """The first source frames, as many as may be held."""
-        with FrameReader(
-            self._source, info=self._plan.video, threads=self._plan.decode_threads
-        ) as reader:
+        with self._reader() as reader:
             return _held(reader)
 
     def _decode(self) -> int:
-        with FrameReader(
-            self._source, info=self._plan.video, threads=self._plan.decode_threads
-        ) as reader:
+        with self._reader() as reader:
             return sum(1 for _ in reader)
 
     def _infer(self, frames: Sequence[Frame]) -> tuple[list[Frame], Rate]:

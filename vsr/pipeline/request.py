@@ -25,7 +25,7 @@ _NO_MATTER: dict[str, Any] = {
     "workers": True,
     "overwrite": True,
     "restart": True,
-    "engine": {"queue_frames", "isolate", "graphs"},
+    "engine": {"queue_frames", "isolate", "graphs", "decoder"},
 }
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,7 @@ from vsr.engine.guards import GuardEvent
 from vsr.engine.memory import is_device_failure, is_out_of_memory
 from vsr.engine.shelf import Shelf
 from vsr.engine.waiting import wait_briefly
-from vsr.errors import DeviceError, OtherDeviceError
+from vsr.errors import DeviceError, HardwareDecodeError, OtherDeviceError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
@@ -53,6 +53,9 @@ class Effort:
     tiles a segment is not exact."""
     threads: int | None = None
     """Of each of torch's operations, at most; None leaves that to torch. Changes no byte."""
+    is_plain: bool = False
+    """Do without what a driver might have died of: the GPU's decoder and recordings. Changes no
+    byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,30 @@ def run_segment(
         VsrError: a stage failed; a note says which and at which frame.
     """
     wait_briefly()
+    if effort.is_plain:
+        compute = plan.compute.model_copy(update={"graphs": False})
+        plan = plan.model_copy(update={"decoder": "software", "compute": compute})
+    if open_encoder is not SegmentEncoder:
+        # What it has taken cannot be taken back, should the decoder fail.
+        plan = plan.model_copy(update={"decoder": "software"})
+    try:
+        return _make_segment(plan, index, folder, on_frame, open_encoder, effort)
+    except HardwareDecodeError as error:
+        note = f"Segment {index} was decoded by software: {error.message.rstrip('.')}."
+    plan = plan.model_copy(update={"decoder": "software"})
+    result = _make_segment(plan, index, folder, on_frame, open_encoder, effort)
+    return replace(result, notes=(note, *result.notes))
+
+
+def _make_segment(
+    plan: Plan,
+    index: int,
+    folder: Path,
+    on_frame: OnFrame | None,
+    open_encoder: Callable[[Path, EncoderSettings], Encoder],
+    effort: Effort,
+) -> SegmentResult:
+    """See `run_segment`."""
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()
