@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vsr.errors import ConfigError
 
 ContainerName = Literal["auto", "mkv", "mp4", "mov"]
-CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr"]
+CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr", "h264_nvenc", "hevc_nvenc"]
 ProfileName = Literal["access", "mezzanine", "preservation"]
 Precision = Literal["auto", "fp32", "bf16"]
 
