@@ -137,6 +137,14 @@ def test_a_call_leaves_what_it_was_given_and_what_it_gave_alone() -> None:
     assert same([*again, *after_again], kept)
 
 
+def test_only_inference_is_replayed() -> None:
+    wrapped = captured(tiny("forward"))
+    frames = film(6)
+    features, _ = wrapped.propagate(frames, wrapped.init_state(1, *SIZE), 2)
+    assert wrapped.num_replays == 0
+    assert features[0].requires_grad
+
+
 def test_other_sizes_are_computed() -> None:
     model = tiny()
     wrapped = captured(model)

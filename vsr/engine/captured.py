@@ -13,7 +13,8 @@ equal results.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -116,6 +117,7 @@ class CapturedRenderer:
         if self.note is not None:
             return
         height, width = (max(n, self._spec.min_size) for n in (height, width))
+        ran_out = False
         length, context = self._spec.chunk + self._spec.context, self._spec.context
         try:
             with torch.inference_mode():
@@ -136,8 +138,10 @@ class CapturedRenderer:
             self.release()
             self.note = f"No CUDA graph is used: {_cause(error)}."
             logger.info("%s", self.note)
-            if is_out_of_memory(error) and self._device.type == "cuda":
-                torch.cuda.empty_cache()
+            ran_out = is_out_of_memory(error)
+        # Not before here: an error holds all that was held where it was raised.
+        if ran_out and self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def rest(self) -> None:
         """Wait for the device, so that another stream may go on with this model."""
@@ -195,7 +199,8 @@ class CapturedRenderer:
         self, name: str, num_context: int, given: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
         """What the recording for such inputs makes of them; None where there is none."""
-        if torch.is_grad_enabled():
+        # A graph has numbers for its random draws that were made for inference, and writes them.
+        if not torch.is_inference_mode_enabled():
             return None
         kept = self._kept.get(self._key(name, num_context, given))
         if kept is None:
@@ -286,9 +291,11 @@ class CudaRecording:
         with torch.cuda.stream(side):
             for _ in range(_NUM_WARMUPS):
                 work()
-            # What other threads do spoils it only where it would have to wait for this one.
-            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
-                self.made = work()
+            with _memory_of_its_own(device) as pool:
+                # Calls of other threads that a recording does not bear do not spoil this one.
+                mode = "thread_local"
+                with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode=mode):
+                    self.made = work()
         current.wait_stream(side)
 
     def replay(self) -> None:
@@ -298,6 +305,24 @@ class CudaRecording:
         torch.cuda.synchronize(self._device)
         self.made = ()
         self._graph.reset()
+
+
+@contextmanager
+def _memory_of_its_own(device: torch.device) -> Iterator[Any]:
+    """A graph's pool, left in order where recording fails.
+
+    Some versions of torch then go on as if they still recorded, and never again free what was
+    handed from stream to stream.
+    """
+    pool = torch.cuda.graph_pool_handle()
+    try:
+        yield pool
+    except RuntimeError:
+        # Refused where recording was ended in order, and the graph itself gives its memory back.
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(device.index or 0, pool)
+            torch._C._cuda_releasePool(device.index or 0, pool)
+        raise
 
 
 def capture_upscaler(model: Upscaler, spec: ModelSpec, device: torch.device) -> Upscaler:
