@@ -289,7 +289,7 @@ def test_cuda_graphs_equal_eager(model_id: str, dtype: torch.dtype) -> None:
     model: Any = spec.build(**spec.params)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(0.01 * torch.randn_like(parameter))
     model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
     wrapped = CapturedRenderer(model, spec, device, partial(CudaRecording, device))
     wrapped.prepare(180, 320)
