@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vsr.errors import ConfigError
 
 ContainerName = Literal["auto", "mkv", "mp4", "mov"]
-CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr"]
+CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr", "h264_nvenc", "hevc_nvenc"]
 ProfileName = Literal["access", "mezzanine", "preservation"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -57,6 +57,11 @@ class EngineConfig(FrozenConfig):
     segment_frames: int = Field(default=480, ge=1, le=1_000_000)
     """About the most frames that are encoded in one go and lost with a crash. At each border the
     encoder starts anew and, inside a shot, the model too, after some frames of warm-up."""
+    graphs: bool = True
+    """On a GPU, hand over a chunk's kernels as one recording where the model allows it."""
+    decoder: Literal["auto", "software", "hardware"] = "auto"
+    """On a GPU, `auto` lets its decoder read films from 1080p on where it gives the same pictures
+    in less time; `hardware` wherever it gives the same. What fails is decoded by software."""
     isolate: bool = True
     """Work in processes of their own, so that a crash of decoder or driver costs one segment."""
 

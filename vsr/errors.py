@@ -60,6 +60,10 @@ class DecodeError(MediaError, ValueError):
     """The video stream could not be decoded far enough to go on."""
 
 
+class HardwareDecodeError(DecodeError):
+    """A video card's decoder cannot be used or failed; the software decoder may still do."""
+
+
 class ModelError(VsrError):
     """A model cannot be used."""
 

@@ -157,14 +157,18 @@ def test_color_of_the_frames_fits_the_layout() -> None:
     assert settings_for().color.chroma_location == ChromaLocation.LEFT
 
 
-@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1", "ffv1", "prores_ks"])
+@pytest.mark.parametrize(
+    "encoder",
+    ["libx264", "libx265", "libsvtav1", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc"],
+)
 def test_every_chosen_layout_is_one_the_encoder_has(encoder: str) -> None:
     supported = {f.name for f in av.Codec(encoder, "w").video_formats or ()}
     for bits in range(8, 17):
         for shape in ({}, {"is_rgb": True}, {"is_gray": True}, {"log2_chroma_w": 1}):
             layout, name = choose_layout(encoder, PlaneLayout(bits=bits, **shape))
             assert name in supported
-            assert name in (pixel_format_name(layout), "bgr0")
+            stored = "p010le" if encoder == "hevc_nvenc" and layout.bits == 10 else "bgr0"
+            assert name in (pixel_format_name(layout), stored)
 
 
 @pytest.mark.parametrize(

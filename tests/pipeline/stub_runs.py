@@ -34,7 +34,15 @@ def finish(
     for done in range(1, NUM_FRAMES + 1):
         on_frame(done, clock)
     return SegmentResult(
-        index, path, NUM_FRAMES, path.stat().st_size, "", clock.times(), (), reason=str(os.getpid())
+        index,
+        path,
+        NUM_FRAMES,
+        path.stat().st_size,
+        "",
+        clock.times(),
+        (),
+        reason=str(os.getpid()),
+        notes=("plain",) if effort.is_plain else (),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vsr.cli.bench import _lines
 from vsr.config import UpscaleConfig
 from vsr.media.reader import FrameReader
 from vsr.pipeline.bench import BenchResult, bench
@@ -19,7 +20,15 @@ from vsr.pipeline.shots import CutDetector
 def measured() -> BenchResult:
     steps: list[str] = []
     config = UpscaleConfig(model="bicubic-x2", scale=2.0)
-    result = bench(config, size=(64, 48), num_frames=8, repeats=2, naive=True, on_step=steps.append)
+    result = bench(
+        config,
+        size=(64, 48),
+        num_frames=8,
+        repeats=2,
+        naive=True,
+        trace=True,
+        on_step=steps.append,
+    )
     assert steps[0] == "render the clip"
     assert "run as a whole (2 of 2)" in steps
     return result
@@ -45,7 +54,18 @@ def test_it_says_what_was_measured(measured: BenchResult) -> None:
     assert measured.bytes_per_frame == {"in": 64 * 48 * 3 // 2, "out": 128 * 96 * 3 // 2}
     assert 20 < measured.peak_rss_mb < 4000
     assert measured.peak_vram_mb is None
-    assert measured.gpu_busy is None
+    assert (measured.gpu_busy, measured.gpu_busy_upscale) == (None, None)
+    assert (measured.decoder, measured.graphs) == ("software", False)
+
+
+def test_it_shows_where_the_models_time_goes(measured: BenchResult) -> None:
+    assert measured.trace is not None
+    assert measured.trace.device == "cpu"
+    assert any(row.name.startswith("aten::") for row in measured.trace.rows)
+    lines = _lines(measured)
+    assert any(line.startswith("moved ") and "0.00 MB in" in line for line in lines)
+    assert any("aten::" in line for line in lines)
+    assert BenchResult.model_validate(measured.model_dump()) == measured
 
 
 def test_the_clip_moves_and_is_cut_once(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ _NO_MATTER: dict[str, Any] = {
     "workers": True,
     "overwrite": True,
     "restart": True,
-    "engine": {"queue_frames", "isolate"},
+    "mixed_devices": True,
+    "engine": {"queue_frames", "isolate", "graphs", "decoder"},
 }
 """Wishes that change no result."""
 

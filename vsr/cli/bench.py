@@ -12,6 +12,7 @@ from vsr.config import parse_size, resolve_config
 from vsr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vsr.engine.trace import Trace
     from vsr.pipeline.bench import BenchResult
 
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also run the loop that most tools use: packed RGB, float32, one frame per call.",
 )
+@click.option(
+    "--trace", is_flag=True, help="Also show where the model's time goes, kernel by kernel."
+)
 @click.option("--preset", metavar="NAME|FILE.toml", help="A packaged set of choices, or your own.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of a preset.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -40,6 +44,7 @@ def command(
     device: str | None,
     repeats: int,
     naive: bool,
+    trace: bool,
     preset: str | None,
     sets: tuple[str, ...],
     as_json: bool,
@@ -60,6 +65,7 @@ def command(
         num_frames=frames,
         repeats=repeats,
         naive=naive,
+        trace=trace,
         on_step=say if is_interactive() else None,
     )
     if as_json:
@@ -104,9 +110,35 @@ def _lines(result: BenchResult) -> list[str]:
             f"naive loop  {result.naive_fps:10.1f} frames/s; "
             f"vsr is {result.speedup:.2f} times as fast"
         )
-    lines.append(f"memory      {result.peak_rss_mb:10.0f} MB at most")
+    how = [f"decoded by {'software' if result.decoder == 'software' else 'the GPU'}"]
+    how += ["CUDA graphs"] * result.graphs
+    moved = {way: size / 1e6 for way, size in result.bytes_per_frame.items()}
+    lines += [
+        f"moved       {moved['in']:10.2f} MB in and {moved['out']:.2f} MB out a frame; "
+        f"{', '.join(how)}",
+        f"memory      {result.peak_rss_mb:10.0f} MB at most",
+    ]
     if result.peak_vram_mb is not None:
         lines.append(f"GPU memory  {result.peak_vram_mb:10.0f} MB at most")
     if result.gpu_busy is not None:
-        lines.append(f"GPU busy    {100 * result.gpu_busy:10.0f} % of the time")
+        line = f"GPU busy    {100 * result.gpu_busy:10.0f} % of the time"
+        if result.gpu_busy_upscale is not None:
+            line += f", {100 * result.gpu_busy_upscale:.0f} % while upscaling"
+        lines.append(line)
+    if result.trace is not None:
+        lines += _trace_lines(result.trace)
     return lines
+
+
+def _trace_lines(trace: Trace) -> list[str]:
+    """What the device did while the model ran alone."""
+    head = f"model alone {trace.wall_ms:10.1f} ms with the profiler looking on"
+    if trace.busy is not None:
+        head += f", GPU busy {100 * trace.busy:.0f} %, copies {trace.copy_ms:.1f} ms"
+    return [
+        head,
+        *(
+            f"  {100 * row.share:5.1f} %{row.total_ms:10.2f} ms{row.calls:8} x  {row.name}"
+            for row in trace.rows
+        ),
+    ]

@@ -100,7 +100,9 @@ _FILM_OPTIONS = (
         help="Go on with what another kind of device began; such parts are told as not exact.",
     ),
     click.option(
-        "--codec", help="h264, hevc, av1, ffv1, prores or dnxhr.  [default: by the source's depth]"
+        "--codec",
+        help="h264, hevc, av1, ffv1, prores or dnxhr; h264_nvenc or hevc_nvenc on an NVIDIA card.  "
+        "[default: by the source's depth]",
     ),
     click.option("--crf", type=float, help="Constant quality: lower is better and larger."),
     click.option(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--scale", type=float, help="With --for: enlarge so many times.")
 @click.option("--model", metavar="ID|FILE", help="With --for: the network.")
 @click.option("--device", envvar="VSR_DEVICE", help="With --for: auto, cpu, cuda or cuda:N.")
-@click.option("--codec", help="With --for: h264, hevc, av1, ffv1, prores or dnxhr.")
+@click.option("--codec", help="With --for: as of `vsr upscale`.")
 @click.option("--preset", metavar="NAME|FILE.toml", help="With --for: a set of choices.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="With --for: any key.")
 @click.option(

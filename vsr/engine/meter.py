@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -63,6 +64,7 @@ class BusyMeter:
         self._process: subprocess.Popen[str] | None = None
         self.share: float | None = None
         """Mean share from 0 to 1 once the block has ended; None without a GPU or its tool."""
+        self._samples: list[tuple[float, float]] = []
 
     def __enter__(self) -> Self:
         tool = shutil.which("nvidia-smi")
@@ -71,7 +73,7 @@ class BusyMeter:
                 [
                     tool,
                     f"--id={self._device.index or 0}",
-                    "--query-gpu=utilization.gpu",
+                    "--query-gpu=timestamp,utilization.gpu",
                     "--format=csv,noheader,nounits",
                     f"--loop-ms={_SAMPLE_MS}",
                 ],
@@ -91,6 +93,25 @@ class BusyMeter:
             return
         self._process.terminate()
         output, _ = self._process.communicate()
-        samples = [int(line) for line in output.split() if line.isdigit()]
-        if samples:
-            self.share = sum(samples) / len(samples) / 100
+        self._samples = read_samples(output)
+        self.share = self.share_between(float("-inf"), float("inf"))
+
+    def share_between(self, begin: float, end: float) -> float | None:
+        """Mean share in a stretch of the block, by `time.time`; None where nothing was sampled."""
+        shares = [share for moment, share in self._samples if begin <= moment <= end]
+        return sum(shares) / len(shares) if shares else None
+
+
+def read_samples(output: str) -> list[tuple[float, float]]:
+    """Seconds since the epoch and share from 0 to 1 of each line that `nvidia-smi` printed."""
+    samples = []
+    for line in output.splitlines():
+        moment, _, percent = line.partition(",")
+        try:
+            # Local time, without its zone.
+            seconds = datetime.strptime(moment.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp()
+            samples.append((seconds, float(percent) / 100))
+        except ValueError:
+            # What it cannot tell it calls "[N/A]", and its last line may be torn.
+            continue
+    return samples

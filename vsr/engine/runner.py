@@ -140,6 +140,11 @@ class Runner:
         self._events: list[GuardEvent] = []
 
     @property
+    def model(self) -> Upscaler:
+        """The model of the run, on its device."""
+        return self._rungs[0].model(self._device)
+
+    @property
     def events(self) -> tuple[GuardEvent, ...]:
         """What the model did wrong so far; frames counted from the first that was written."""
         return merge_events(self._events)

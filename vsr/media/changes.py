@@ -50,12 +50,23 @@ class PictureWatch:
         damage: where a change that is followed is recorded.
         follow: record a change of what the film is at its start, instead of refusing it. Those
             that no conversion undoes are refused still.
+        is_stored_otherwise: samples come in other places than `info` says, chroma interleaved for
+            instance, which is no change as long as they are the same samples.
     """
 
-    def __init__(self, path: Path, info: VideoInfo, damage: DamageLog, *, follow: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        damage: DamageLog,
+        *,
+        follow: bool,
+        is_stored_otherwise: bool = False,
+    ) -> None:
         self._path = path
         self._info = info
         self._damage = damage
+        self._told = pixel_format(info.pixel_format) if is_stored_otherwise else None
         self._first = picture_of(info) if follow else None
         self._picture = self._first
         self._coded_aspect: Fraction | None = None
@@ -87,6 +98,8 @@ class PictureWatch:
             UnsupportedVideoError: it is not what the film was before, and that is not followed.
         """
         plan = pixel_format(decoded.format.name)
+        if self._told is not None and plan.layout == self._told.layout:
+            plan = self._told
         color = read_color(decoded, plan, self._info.codec)
         aspect = self._aspects.pop(id(decoded), None)
         now = Picture(decoded.width, decoded.height, plan, color, aspect)

@@ -25,6 +25,7 @@ _X26X_PRESETS = (
     "veryslow",
     "placebo",
 )
+_NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
 _PRORES_PROFILES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
 _DNXHR_PROFILES = ("dnxhr_lb", "dnxhr_sq", "dnxhr_hq", "dnxhr_hqx", "dnxhr_444")
 DNXHR_MIN_SIZE = (256, 120)
@@ -54,12 +55,22 @@ CODECS: dict[str, CodecTraits] = {
         CodecTraits("ffv1", "ffv1", None, (), None, is_intra=True),
         CodecTraits("prores", "prores_ks", None, _PRORES_PROFILES, None, is_intra=True),
         CodecTraits("dnxhr", "dnxhd", None, _DNXHR_PROFILES, None, is_intra=True),
+        # FFmpeg reads 0 as "choose one" here, too.
+        CodecTraits("h264_nvenc", "h264_nvenc", (1.0, 51.0, 19.0), _NVENC_PRESETS, "p5"),
+        CodecTraits("hevc_nvenc", "hevc_nvenc", (1.0, 51.0, 20.0), _NVENC_PRESETS, "p5"),
     )
 }
 """User name -> traits. Encoder names are accepted too, see `find_codec`."""
 
+_ON_CARDS = {
+    "h264_nvenc": frozenset({"yuv420p", "yuv444p"}),
+    "hevc_nvenc": frozenset({"yuv420p", "yuv444p", "p010le"}),
+}
+"""Encoders that need a video card -> the pixel formats used of those they take: others are other
+spellings of these, or are read with fewer bits than they have."""
+
 PROFILES: dict[str, tuple[str, ...]] = {
-    "access": ("h264", "hevc", "av1"),
+    "access": ("h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc"),
     "mezzanine": ("prores", "dnxhr"),
     "preservation": ("ffv1",),
 }
@@ -130,6 +141,11 @@ def find_codec(name: str) -> CodecTraits:
     )
 
 
+def needs_card(encoder: str) -> bool:
+    """Whether an encoder is a video card's."""
+    return encoder in _ON_CARDS
+
+
 def size_multiple(layout: PlaneLayout) -> tuple[int, int]:
     """Width and height must be multiples of these: lossy codecs hold whole chroma samples only."""
     return 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
@@ -143,6 +159,7 @@ def choose_layout(encoder: str, source: PlaneLayout) -> tuple[PlaneLayout, str]:
     nowhere. Bits stay, or grow, or as a last resort shrink. Alpha never fits: no model enlarges it.
     """
     supported = {f.name for f in av.Codec(encoder, "w").video_formats or ()}
+    supported &= _ON_CARDS.get(encoder, supported)
     if encoder == "dnxhd" and not source.is_rgb and source.log2_chroma_w:
         # A picture of half the colour would otherwise be stored with four times of it.
         supported -= {"yuv444p10le", "gbrp10le"}
@@ -154,7 +171,7 @@ def choose_layout(encoder: str, source: PlaneLayout) -> tuple[PlaneLayout, str]:
         replace(yuv, log2_chroma_w=w, log2_chroma_h=h) for w, h in ((1, 1), (1, 0), (0, 0))
     ]
     shapes = [exact, *(reversed(by_chroma) if source.is_rgb else by_chroma)]
-    if source.is_gray and encoder in ("libx264", "libx265"):
+    if source.is_gray and (encoder in ("libx264", "libx265") or needs_card(encoder)):
         shapes = by_chroma
     for shape in shapes:
         for depth in depths:
@@ -163,6 +180,9 @@ def choose_layout(encoder: str, source: PlaneLayout) -> tuple[PlaneLayout, str]:
             # ffv1 keeps 8-bit RGB only interleaved.
             if name == "gbrp" and name not in supported:
                 name = "bgr0"
+            # Cards keep 10 bits only with their chroma interleaved.
+            if name == "yuv420p10le" and name not in supported:
+                name = "p010le"
             if name in supported:
                 return candidate, name
     raise AssertionError(f"{encoder} takes no planar format at all")

@@ -220,6 +220,8 @@ def to_av_frame(frame: Frame, settings: EncoderSettings) -> av.VideoFrame:
     picture = av.VideoFrame(width, height, settings.pixel_format)
     if settings.pixel_format == "bgr0":
         _fill_interleaved(picture, frame.planes)
+    elif settings.pixel_format == "p010le":
+        _fill_semi_planar(picture, frame.planes)
     else:
         for target, plane in zip(picture.planes, frame.planes, strict=True):
             _fill(target, plane)
@@ -239,6 +241,15 @@ def _fill(target: av.video.plane.VideoPlane, plane: Plane) -> None:
     padded = np.ndarray((rows, target.line_size // plane.itemsize), little, cast(bytearray, target))
     padded[:, :columns] = plane
     padded[:, columns:] = 0
+
+
+def _fill_semi_planar(picture: av.VideoFrame, planes: tuple[Plane, ...]) -> None:
+    """Planes of 10 bits into one of luma and one of both chromas, the bits at the top of words."""
+    luma, first, second = planes
+    chroma = np.empty((first.shape[0], 2 * first.shape[1]), np.uint16)
+    chroma[:, ::2], chroma[:, 1::2] = first, second
+    for target, codes in zip(picture.planes, (luma, chroma), strict=True):
+        _fill(target, np.left_shift(codes, 6, dtype=np.uint16))
 
 
 def _fill_interleaved(picture: av.VideoFrame, planes: tuple[Plane, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vsr.errors import ConfigError
 from vsr.frame import ChromaLocation, MasteringDisplay
-from vsr.media.codecs import CodecTraits
+from vsr.media.codecs import CodecTraits, needs_card
 
 if TYPE_CHECKING:
     from vsr.media.settings import EncoderSettings
@@ -60,6 +60,11 @@ def encoder_options(
         options |= {"preset": preset or "", "a53cc": "0", "x265-params": _x265_params(settings)}
     elif traits.encoder == "libsvtav1":
         options |= {"preset": preset or "", "svtav1-params": _svtav1_params(settings)}
+    elif needs_card(traits.encoder):
+        # Constant quality is a variable rate without a rate to these.
+        options["cq"] = options.pop("crf")
+        options |= {"rc": "vbr", "b": "0", "preset": preset or "", "tune": "hq"}
+        options |= {"strict_gop": "1", "forced-idr": "1", "a53cc": "0"}
     elif traits.encoder == "ffv1":
         slices = "4" if settings.width * settings.height <= 1280 * 720 else "16"
         options |= {"level": "3", "slices": slices, "slicecrc": "1", "context": "0"}

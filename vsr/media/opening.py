@@ -19,6 +19,7 @@ import av.error
 from vsr.errors import OpenError, UnsupportedVideoError, VsrError
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 AV_ERRORS = (
@@ -65,6 +66,7 @@ def open_input(
     *,
     limits: ProbeLimits = DEFAULT_LIMITS,
     options: Mapping[str, str] | None = None,
+    accelerator: HWAccel | None = None,
 ) -> InputContainer:
     """Open a media file for reading, safely.
 
@@ -72,6 +74,7 @@ def open_input(
         path: a regular file; anything in its name is taken literally.
         limits: what the file may ask of us.
         options: further demuxer options; they cannot widen the whitelists.
+        accelerator: what decodes in place of the processor, where it can.
 
     Returns:
         An open container. Use it in one thread, and close it.
@@ -91,7 +94,9 @@ def open_input(
     }
     name = f"file:{path.absolute()}"
     try:
-        container: InputContainer = av.open(name, "r", options=merged, **ANY_TAGS)
+        container: InputContainer = av.open(
+            name, "r", options=merged, hwaccel=accelerator, **ANY_TAGS
+        )
     except AV_ERRORS as error:
         raise _explain_open_failure(path, error) from error
     try:

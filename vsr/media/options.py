@@ -135,6 +135,8 @@ def merge_options(
             merged[name] = value
             if name == "qp":
                 merged.pop("crf", None)
+                if merged.pop("cq", None) is not None:
+                    merged["rc"] = "constqp"
             continue
         theirs = _split(encoder, value)
         for key, inner in theirs.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from av.video.reformatter import VideoReformatter
 
-from vsr.errors import DecodeError, UnsupportedVideoError, VsrError
+from vsr.errors import DecodeError, HardwareDecodeError, UnsupportedVideoError, VsrError
 from vsr.frame import Frame, SideData, VideoInfo
 from vsr.media.changes import PictureWatch
 from vsr.media.damage import (
@@ -29,7 +29,8 @@ from vsr.media.damage import (
     DamageEvent,
     DamageLog,
 )
-from vsr.media.formats import read_planes
+from vsr.media.formats import pixel_format, read_planes
+from vsr.media.hardware import Decoder, Hardware
 from vsr.media.opening import AV_ERRORS, DEFAULT_LIMITS, ProbeLimits, open_input, reason
 from vsr.media.packets import find_key_packet, read_packets, read_packets_from
 from vsr.media.probe import check_coded_size, configure_decoder, pick_video_stream, probe
@@ -88,6 +89,8 @@ class FrameReader:
         follow_changes: deliver frames of another size, format, colour or shape of pixels as they
             are, and record where that begins. Changes that no conversion undoes are refused still.
         watcher: told of every packet and picture; it changes nothing.
+        hardware: decodes in place of the processor. Anything that goes wrong then, a damaged
+            picture too, is a HardwareDecodeError, and the film is for the software decoder.
         copy_planes: give the decoder its memory back at once. Some decoders leave in damaged places
             what was there before: then pictures depend on how long earlier ones are held.
 
@@ -111,6 +114,7 @@ class FrameReader:
         max_consecutive_errors: int = MAX_CONSECUTIVE_ERRORS,
         follow_changes: bool = False,
         watcher: ReadWatcher | None = None,
+        hardware: Hardware | None = None,
         copy_planes: bool = False,
     ) -> None:
         self.path = Path(path)
@@ -128,13 +132,36 @@ class FrameReader:
             )
         self._entry_pts = entry_pts
         self._log = DamageLog()
-        self._container: InputContainer | None = open_input(self.path, limits=limits)
-        self._stream = _prepare(self.path, self._container, self.info, threads, limits)
+        self._hardware = hardware
+        self._container: InputContainer | None = (
+            open_input(self.path, limits=limits)
+            if hardware is None
+            else hardware.open(self.path, limits)
+        )
+        # Threads are for the processor: a card's decoder has none to give them to.
+        num_threads = threads if hardware is None else 1
+        self._stream = _prepare(self.path, self._container, self.info, num_threads, limits)
+        self._decoder = self._decoder_of(self._container)
         self._reformatter = VideoReformatter()
-        self._pictures = PictureWatch(self.path, self.info, self._log, follow=follow_changes)
+        self._pictures = PictureWatch(
+            self.path,
+            self.info,
+            self._log,
+            follow=follow_changes,
+            is_stored_otherwise=hardware is not None,
+        )
         self._corrupt_pts: set[int] = set()
         self._errors_in_row = 0
         self._num_decoded = 0
+
+    def _decoder_of(self, container: InputContainer) -> Decoder:
+        if self._hardware is None:
+            return self._stream.codec_context
+        try:
+            return self._hardware.decoder(self._stream)
+        except HardwareDecodeError:
+            container.close()
+            raise
 
     @property
     def events(self) -> list[DamageEvent]:
@@ -232,11 +259,16 @@ class FrameReader:
     def _send(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Decode one packet, or drain with None; a refused packet is recorded and skipped."""
         try:
-            frames = self._stream.codec_context.decode(packet)
+            frames = self._decoder.decode(packet)
         except EOFError:
             return []
         except AV_ERRORS as error:
             pts = None if packet is None else packet.pts
+            if self._hardware is not None:
+                raise HardwareDecodeError(
+                    f"the GPU's decoder refused a packet of {self.path} at pts {pts} "
+                    f"({reason(error)})"
+                ) from error
             self._errors_in_row += 1
             if self._start_pts is None or pts is None or pts >= self._start_pts:
                 self._log.add(KIND_DECODE_ERROR, pts, reason(error))
@@ -250,7 +282,7 @@ class FrameReader:
         if frames:
             self._errors_in_row = 0
             self._num_decoded += len(frames)
-            self._pictures.note_aspect(frames, self._stream.codec_context.sample_aspect_ratio)
+            self._pictures.note_aspect(frames, self._decoder.sample_aspect_ratio)
         return frames
 
     def _demux_failed(self, error: BaseException, is_end: bool) -> None:
@@ -266,12 +298,14 @@ class FrameReader:
     def _frame(self, decoded: VideoFrame, pts: int) -> Frame:
         picture = self._pictures.check(decoded, pts)
         is_corrupt = bool(decoded.is_corrupt) or decoded.pts in self._corrupt_pts
+        if is_corrupt and self._hardware is not None:
+            raise HardwareDecodeError(f"the GPU's decoder damaged a picture at pts {pts}")
         if is_corrupt:
             self._log.add(KIND_CORRUPT_FRAME, pts, "called damaged by decoder or container")
         side_data = read_side_data(decoded)
         if side_data is None:
             self._log.add(KIND_SIDE_DATA, pts, "a kind that av has no name for")
-        planes = read_planes(decoded, picture.format, self._reformatter)
+        planes = read_planes(decoded, pixel_format(decoded.format.name), self._reformatter)
         if self._copy_planes:
             planes = tuple(plane.copy() for plane in planes)
         return Frame(

@@ -17,7 +17,7 @@ from av.codec.context import Flags, ThreadType
 from av.video.codeccontext import VideoCodecContext
 from pydantic import BaseModel, ConfigDict
 
-from vsr.errors import ConfigError
+from vsr.errors import ConfigError, DeviceError
 from vsr.frame import (
     ColorSpec,
     ContentLight,
@@ -36,6 +36,7 @@ from vsr.media.codecs import (
     color_for,
     find_codec,
     is_hdr,
+    needs_card,
     pixel_format_name,
     size_multiple,
     validate_options,
@@ -126,6 +127,7 @@ def resolve_settings(
 
     Raises:
         ConfigError: a name or value that the encoder or the container does not take.
+        DeviceError: an encoder was asked for that no video card here has.
     """
     if threads < 1:
         raise ConfigError(f"the encoder needs a fixed thread count of at least 1, not {threads}")
@@ -171,6 +173,9 @@ def resolve_settings(
         losses=tuple(losses),
     )
     chosen = encoder_options(traits, settings, crf, encoder_preset)
+    if options and needs_card(traits.encoder):
+        # Whether there is a card comes before what it thinks of the options.
+        _trial_open(settings.model_copy(update={"options": chosen}), traits)
     if options:
         chosen = merge_options(traits.encoder, chosen, options)
         try_options(traits.encoder, chosen, pixel_format, (width, height), threads)
@@ -179,6 +184,9 @@ def resolve_settings(
     settings = settings.model_copy(
         update={"options": dict(sorted(chosen.items())), "losses": tuple(losses)}
     )
+    if needs_card(traits.encoder):
+        own = f"{traits.encoder} writes other bytes on other cards and with other drivers."
+        settings = settings.model_copy(update={"notes": (*settings.notes, own)})
     _trial_open(settings, traits)
     return settings
 
@@ -308,6 +316,13 @@ def _trial_open(settings: EncoderSettings, traits: CodecTraits) -> None:
     try:
         context.open()
     except (av.error.FFmpegError, ValueError, OSError) as error:
+        if needs_card(settings.codec):
+            raise DeviceError(
+                f"{settings.codec} was asked for, and no NVIDIA card here encodes "
+                f"{settings.width}x{settings.height} {settings.pixel_format} with it "
+                f"({getattr(error, 'strerror', None) or error})",
+                hint=f"use --codec {settings.codec.partition('_')[0]}, which every machine has",
+            ) from error
         raise ConfigError(
             f"the {traits.user_name} encoder refused {settings.width}x{settings.height} "
             f"{settings.pixel_format} with these options ({error})",

@@ -20,9 +20,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from vsr.config import UpscaleConfig
+from vsr.engine.trace import Trace
+from vsr.engine.trace import trace as look_at
 from vsr.engine.waiting import wait_briefly
 from vsr.frame import Frame
 from vsr.media.encoder import SegmentEncoder
+from vsr.media.hardware import hardware_of
 from vsr.media.reader import FrameReader
 from vsr.media.rgb24 import Rgb24Writer, read_rgb24
 from vsr.pipeline.bench_clip import write_bench_clip
@@ -32,6 +35,7 @@ from vsr.pipeline.upscale import upscale
 
 _MAX_HELD_BYTES = 256 << 20
 """Of frames that are decoded or enlarged beforehand and used again and again."""
+_NUM_TRACED_CHUNKS = 3
 
 OnStep = Callable[[str], None]
 
@@ -90,8 +94,16 @@ class BenchResult(BaseModel):
     """Of the model alone, while it is measured alone; None without a GPU."""
     gpu_busy: float | None
     """Share of the whole run in which the GPU computed; None without a GPU."""
+    gpu_busy_upscale: float | None = None
+    """The same of the part in which the three stages work side by side."""
     bytes_per_frame: dict[str, int]
     """Samples that go to the device and come back."""
+    decoder: str = "software"
+    """What decodes: as in the plan."""
+    graphs: bool = False
+    """Whether chunks are replayed as CUDA graphs."""
+    trace: Trace | None = None
+    """Where the model's time goes, measured alone, where that was asked for."""
 
 
 def bench(
@@ -102,6 +114,7 @@ def bench(
     num_frames: int = 120,
     repeats: int = 3,
     naive: bool = False,
+    trace: bool = False,
     on_step: OnStep | None = None,
 ) -> BenchResult:
     """Measure one configuration on one clip.
@@ -113,6 +126,7 @@ def bench(
         num_frames: of the rendered film.
         repeats: how often everything is measured, at least 1.
         naive: measure the loop that most tools use as well.
+        trace: look at what the model does with torch's profiler.
         on_step: called with what is measured next.
 
     Raises:
@@ -128,7 +142,7 @@ def bench(
             write_bench_clip(source, *size, num_frames)
         output = folder / "result.mkv"
         plan = make_plan(source, output, config)
-        return _Bench(plan, source, output, config, repeats, tell).run(naive=naive)
+        return _Bench(plan, source, output, config, repeats, tell).run(naive=naive, trace=trace)
 
 
 class _Bench:
@@ -148,8 +162,10 @@ class _Bench:
         self._repeats, self._tell = repeats, tell
         self._upscale_fps: list[float] = []
         self._busy: list[float] = []
+        self._busy_upscale: list[float] = []
+        self._trace: Trace | None = None
 
-    def run(self, *, naive: bool) -> BenchResult:
+    def run(self, *, naive: bool, trace: bool) -> BenchResult:
         # Here, because what measures the GPU needs torch.
         import torch
 
@@ -158,7 +174,7 @@ class _Bench:
         plan = self._plan
         device = torch.device(plan.compute.device)
         frames = self._frames()
-        results, infer = self._infer(frames)
+        results, infer = self._infer(frames, trace=trace)
         frames = []
         vram = peak_vram_mb(device)
         rates = {
@@ -197,8 +213,12 @@ class _Bench:
             speedup=None if naive_fps is None else round(whole / naive_fps, 3),
             peak_rss_mb=peak_rss_mb(),
             peak_vram_mb=vram,
-            gpu_busy=round(statistics.median(self._busy), 4) if self._busy else None,
+            gpu_busy=_median(self._busy),
+            gpu_busy_upscale=_median(self._busy_upscale),
             bytes_per_frame=self._moved,
+            decoder=plan.decoder,
+            graphs=plan.compute.graphs,
+            trace=self._trace,
         )
 
     def _rate(self, name: str, work: Callable[[], int]) -> Rate:
@@ -215,21 +235,29 @@ class _Bench:
             highest=round(max(found), 3),
         )
 
+    def _reader(self) -> FrameReader:
+        """As the plan has it."""
+        plan = self._plan
+        return FrameReader(
+            self._source,
+            info=plan.video,
+            threads=plan.decode_threads,
+            hardware=hardware_of(plan.decoder, plan.compute.device),
+        )
+
     def _frames(self) -> list[Frame]:
         """The first source frames, as many as may be held."""
-        with FrameReader(
-            self._source, info=self._plan.video, threads=self._plan.decode_threads
-        ) as reader:
+        with self._reader() as reader:
             return _held(reader)
 
     def _decode(self) -> int:
-        with FrameReader(
-            self._source, info=self._plan.video, threads=self._plan.decode_threads
-        ) as reader:
+        with self._reader() as reader:
             return sum(1 for _ in reader)
 
-    def _infer(self, frames: Sequence[Frame]) -> tuple[list[Frame], Rate]:
+    def _infer(self, frames: Sequence[Frame], *, trace: bool) -> tuple[list[Frame], Rate]:
         """Results to encode, and the rate of colour conversion and model."""
+        import torch
+
         from vsr.pipeline.segment import make_runner
 
         plan = self._plan
@@ -245,7 +273,13 @@ class _Bench:
         # Warms up, too: first calls choose kernels and allocate.
         results = _held(enlarge(len(frames)))
         self._moved = {"in": _num_bytes(frames[0]), "out": _num_bytes(results[0])}
-        return results, self._rate("infer", lambda: sum(1 for _ in enlarge(count)))
+        rate = self._rate("infer", lambda: sum(1 for _ in enlarge(count)))
+        if trace:
+            self._tell("look at the model")
+            few = min(count, _NUM_TRACED_CHUNKS * plan.model.chunk + plan.model.context)
+            device = torch.device(plan.compute.device)
+            self._trace = look_at(lambda: sum(1 for _ in enlarge(few)), device)
+        return results, rate
 
     def _encode(self, results: Sequence[Frame]) -> int:
         path = self._output.with_name("alone.mkv")
@@ -262,10 +296,15 @@ class _Bench:
         from vsr.engine.meter import BusyMeter
 
         with BusyMeter(torch.device(self._plan.compute.device)) as meter:
+            started = time.time()
             result = upscale(self._source, self._output, self._config)
         self._upscale_fps.append(result.fps)
         if meter.share is not None:
             self._busy.append(meter.share)
+        begun = started + result.stages["scan"]
+        share = meter.share_between(begun, begun + result.stages["upscale"])
+        if share is not None:
+            self._busy_upscale.append(share)
         self._output.unlink()
         return result.frames
 
@@ -296,6 +335,10 @@ class _Bench:
                 count += 1
         path.unlink()
         return count
+
+
+def _median(shares: Sequence[float]) -> float | None:
+    return round(statistics.median(shares), 4) if shares else None
 
 
 def _held(frames: Iterator[Frame] | FrameReader) -> list[Frame]:

@@ -88,13 +88,18 @@ def plan_model(
         strength=strength,
         seed=config.seed,
     )
+    graphs = config.engine.graphs and device.type == "cuda" and not stills
+    graphs = graphs and spec.capturable and spec.kind == "video"
     compute = ComputePlan(
         device=str(device),
         device_class=device_class(device),
         dtype=dtype_name,
         mixed=config.mixed_devices,
+        graphs=graphs,
     )
     notes = [f"Convolutions run in {dtype_name}: {reason}."]
+    if graphs:
+        notes.append("Chunks of the usual size are replayed as CUDA graphs.")
     if parent is not None:
         notes.append(
             f"The weights are {config.detail:g} of {spec.id}, which invents detail, and the rest "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vsr.frame import Frame, VideoInfo
 from vsr.media.damage import DamageEvent
+from vsr.media.hardware import Hardware
 from vsr.media.reader import FrameReader, ReadWatcher
 from vsr.pipeline.conceal import conceal
 from vsr.pipeline.interlace import InterlacePlan, deinterlaced
@@ -26,6 +27,7 @@ class Film:
         is_damaged: whether pictures are known to be; they are then the same in every run.
         entry_pts: see `FrameReader`; there the film begins.
         entry_rank: frames before it, after concealment.
+        hardware: see `FrameReader`.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Film:
         is_damaged: bool = False,
         entry_pts: int | None = None,
         entry_rank: int = 0,
+        hardware: Hardware | None = None,
     ) -> None:
         self._source = source
         self._info = info
@@ -54,6 +57,7 @@ class Film:
         self._is_damaged = is_damaged
         self._entry_pts = entry_pts
         self._entry_rank = entry_rank
+        self._hardware = hardware
         self.ranks: list[int] = []
         """Under `ivtc`, once over: which frame before decimation each frame shows."""
         self.events: tuple[DamageEvent, ...] = ()
@@ -74,6 +78,7 @@ class Film:
             end_pts=self._end_pts,
             copy_planes=self._is_damaged,
             entry_pts=self._entry_pts,
+            hardware=self._hardware,
         ) as reader:
             try:
                 whole = conceal(reader, self._concealed) if self._concealed else iter(reader)

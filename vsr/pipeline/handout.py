@@ -92,7 +92,9 @@ class Handout:
             self._running[child] = task
             plan = None if child.plan is self._plan else self._plan
             child.plan = self._plan
-            effort = Effort(tile_px=task.tile_px, threads=self._threads)
+            effort = Effort(
+                tile_px=task.tile_px, threads=self._threads, is_plain=task.num_failed > 0
+            )
             child.call(do_segment, self._pool.run_segment, plan, task.index, self._folder, effort)
 
     def _hear(self, child: Child, message: Message) -> None:

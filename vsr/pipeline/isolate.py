@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from vsr.errors import DecodeError, DeviceMemoryError
 from vsr.frame import VideoInfo
@@ -31,6 +31,7 @@ WATCHDOG_S = 120.0
 LIMIT_S = 3600.0
 GRACE_S = 10.0
 _MAX_POLL_S = 0.25
+T = TypeVar("T")
 _SCAN_PATIENCE = 5
 """Watchdog times that one picture of a scan may take, busy all the while."""
 
@@ -147,7 +148,8 @@ class WorkerPool:
             child.call(do_scan, source.absolute(), info, wanted)
             outcome = self._scanned(child, on_frame)
             if not isinstance(outcome, Death):
-                return outcome
+                scan: Scan = outcome
+                return scan
             num_died += 1
             logger.warning("the process that scanned %s %s", source, outcome.how)
             if num_died <= self.retries and not outcome.is_memory:
@@ -161,7 +163,21 @@ class WorkerPool:
                 hint="the file is damaged in a way that FFmpeg cannot bear",
             )
 
-    def _scanned(self, child: Child, on_frame: Callable[[int], None] | None) -> Scan | Death:
+    def try_out(self, function: Callable[..., T], *arguments: Any, limit_s: float) -> T | Death:
+        """What `function(job, *arguments)` gives in a child, or how that ended.
+
+        Raises:
+            VsrError: as the function.
+            RuntimeError: it failed otherwise.
+        """
+        child = self._reader()
+        child.limit_s = limit_s
+        child.call(function, *arguments)
+        outcome: T | Death = self._scanned(child, None)
+        return outcome
+
+    def _scanned(self, child: Child, on_frame: Callable[[int], None] | None) -> Any:
+        """What comes back of work that is no segment; a Death where nothing does."""
         while True:
             event = self.wait()
             if event is None or event[0] is not child:
@@ -172,16 +188,14 @@ class WorkerPool:
                     on_frame(values[0])
                 continue
             if kind == "died":
-                death: Death = values[0]
-                return death
+                return values[0]
             if child.needs_model == self._needs_model:
                 self.give_back(child)
             else:
                 self.drop(child)
             if kind != "done":
                 raise_as_told(kind, values)
-            scan: Scan = values[0]
-            return scan
+            return values[0]
 
     def _reader(self) -> Child:
         """A child to scan a film with, beside one that only just begins to import, if any.

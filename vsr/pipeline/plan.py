@@ -18,6 +18,7 @@ from vsr.engine.geometry import Geometry
 from vsr.errors import DecodeError, OpenError
 from vsr.frame import ColorSpec, PlaneLayout, VideoInfo
 from vsr.media.damage import DamageEvent
+from vsr.media.hardware import DecoderName
 from vsr.media.packets import PacketIndex
 from vsr.media.settings import EncoderSettings
 from vsr.media.streams import StreamPlan
@@ -96,6 +97,8 @@ class ComputePlan(_Frozen):
     """Of the convolutions: `float32` or `bfloat16`. Colour is float32 always."""
     mixed: bool = False
     """Whether devices of another class may make segments, which are then not exact."""
+    graphs: bool = False
+    """Chunks of the usual size are replayed as CUDA graphs, where that works; changes no byte."""
 
 
 class Segment(_Frozen):
@@ -164,6 +167,8 @@ class Plan(_Frozen):
     source: SourceDigest
     video: VideoInfo
     decode_threads: int
+    decoder: DecoderName = "software"
+    """What decodes the film; another than software was seen to give the same pictures."""
     layout_in: PlaneLayout
     color_in: ColorSpec
     """How the source's codes are read: as tagged, gaps filled."""
@@ -237,10 +242,12 @@ class Plan(_Frozen):
         text = to_json(
             self,
             exclude={
+                # The software decoder is what every plan means that names none.
+                **({"decoder": True} if self.decoder == "software" else {}),
                 "source_path": True,
                 "source": {"mtime_ns"},
                 "model": {"file"},
-                "compute": {"device", "mixed"},
+                "compute": {"device", "mixed", "graphs"},
                 "queue_frames": True,
                 "notes": True,
                 "damage": True,

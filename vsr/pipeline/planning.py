@@ -14,6 +14,7 @@ from vsr.config import UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.frame import ColorSpec, VideoInfo
 from vsr.media.dolby import refuse_dolby_vision
+from vsr.media.hardware import DecoderName
 from vsr.media.inventory import all_losses
 from vsr.media.probe import MediaInfo, probe
 from vsr.media.settings import EncoderSettings, frame_multiple
@@ -28,6 +29,7 @@ from vsr.pipeline.container import (
     streams_for,
 )
 from vsr.pipeline.declared import Declared
+from vsr.pipeline.decoder import plan_decoder
 from vsr.pipeline.excerpt import last_end, take, wishes
 from vsr.pipeline.geometry import GeometryPlan, change_notes, plan_geometry
 from vsr.pipeline.isolate import WorkerPool
@@ -43,6 +45,7 @@ from vsr.pipeline.pictures import (
 from vsr.pipeline.plan import ComputePlan, GrainPlan, ModelPlan, Plan, digest_source, make_segments
 from vsr.pipeline.request import installed_versions
 from vsr.pipeline.retime import damage_limit, declare, refuse_coarse_clock, retimed
+from vsr.pipeline.scan import Scan
 from vsr.pipeline.split import Division
 
 
@@ -95,6 +98,7 @@ def make_plan(
             asked=asked,
             division=_division(decided, config),
         )
+    decoder, decoder_notes = _decoder(source, video, found, decided, config, pool)
     model, blur_notes = _with_blur(decided.model, source, config)
     grain, grain_notes = _grain(source, config)
     encoder = retimed(decided.encoder, found)
@@ -109,6 +113,7 @@ def make_plan(
         else digest_pictures(sequence),
         video=video,
         decode_threads=found.decode_threads,
+        decoder=decoder,
         layout_in=video.layout,
         color_in=decided.color_in,
         model=model,
@@ -129,6 +134,7 @@ def make_plan(
             *blur_notes,
             *grain_notes,
             *found.notes,
+            *decoder_notes,
             *change_notes(found.events),
             *taken.notes,
         ),
@@ -138,6 +144,28 @@ def make_plan(
         concealed=found.concealed,
         grain=grain,
         pictures=decided.pictures,
+    )
+
+
+def _decoder(
+    source: Path,
+    video: VideoInfo,
+    found: Scan,
+    decided: Outline,
+    config: UpscaleConfig,
+    pool: WorkerPool | None,
+) -> tuple[DecoderName, tuple[str, ...]]:
+    """Which decoder reads the film, and what is to be said of it."""
+    # Results of other kinds than segments cannot be begun again where a decoder fails.
+    if decided.container == RAW or decided.pictures.is_used:
+        return "software", ()
+    return plan_decoder(
+        source,
+        video,
+        found,
+        device=decided.compute.device,
+        wish=config.engine.decoder,
+        pool=pool,
     )
 
 

@@ -26,7 +26,7 @@ _NO_MATTER: dict[str, Any] = {
     "overwrite": True,
     "restart": True,
     "mixed_devices": True,
-    "engine": {"queue_frames", "isolate"},
+    "engine": {"queue_frames", "isolate", "graphs", "decoder"},
 }
 _OF_DEVICE = ("torch", "machine")
 """Versions that belong to the kind of device."""

@@ -128,6 +128,7 @@ def report(
             *(action.model_dump() for action in plan.streams.actions),
             *(item.model_dump() for item in inventory(info, plan.streams, plan.encoder)),
             *({"note": note} for note in plan.notes),
+            *({"note": note} for note in dict.fromkeys(n for s in segments for n in s.notes)),
         ],
         events=[
             *(_event(event, plan) for event in plan.damage),

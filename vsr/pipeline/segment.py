@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vsr.engine.guards import GuardEvent
 from vsr.engine.memory import is_device_failure, is_out_of_memory
+from vsr.engine.shelf import Shelf
 from vsr.engine.waiting import wait_briefly
-from vsr.errors import DeviceError, OtherDeviceError
+from vsr.errors import DeviceError, HardwareDecodeError, OtherDeviceError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
 from vsr.media.encoder import SegmentEncoder, SegmentSummary
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from vsr.engine.runner import Runner
+    from vsr.models.upscaler import Upscaler
 
 OnFrame = Callable[[int, StageClock], None]
 """Called with the number of frames written so far and the clock of the stages."""
@@ -53,6 +55,9 @@ class Effort:
     tiles a segment is not exact."""
     threads: int | None = None
     """Of each of torch's operations, at most; None leaves that to torch. Changes no byte."""
+    is_plain: bool = False
+    """Do without what a driver might have died of: the GPU's decoder and recordings. Changes no
+    byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ class SegmentResult:
     """Lines that FFmpeg wrote to its log meanwhile, where somebody listened."""
     messages: tuple[str, ...] = ()
     """The first of them."""
+    notes: tuple[str, ...] = ()
+    """What the machine could not do as planned, without any effect on the bytes; one sentence
+    each."""
 
 
 def segment_name(index: int) -> str:
@@ -109,6 +117,30 @@ def run_segment(
         VsrError: a stage failed; a note says which and at which frame.
     """
     wait_briefly()
+    if effort.is_plain:
+        compute = plan.compute.model_copy(update={"graphs": False})
+        plan = plan.model_copy(update={"decoder": "software", "compute": compute})
+    if open_encoder is not SegmentEncoder:
+        # What it has taken cannot be taken back, should the decoder fail.
+        plan = plan.model_copy(update={"decoder": "software"})
+    try:
+        return _make_segment(plan, index, folder, on_frame, open_encoder, effort)
+    except HardwareDecodeError as error:
+        note = f"Segment {index} was decoded by software: {error.message.rstrip('.')}."
+    plan = plan.model_copy(update={"decoder": "software"})
+    result = _make_segment(plan, index, folder, on_frame, open_encoder, effort)
+    return replace(result, notes=(note, *result.notes))
+
+
+def _make_segment(
+    plan: Plan,
+    index: int,
+    folder: Path,
+    on_frame: OnFrame | None,
+    open_encoder: Callable[[Path, EncoderSettings], Encoder],
+    effort: Effort,
+) -> SegmentResult:
+    """See `run_segment`."""
     segment = plan.segments[index]
     path = folder / segment_name(index)
     clock = StageClock()
@@ -149,7 +181,29 @@ def run_segment(
         events=(*inexact, *runner.events),
         exact=not inexact,
         reason="; ".join(f"{event.detail}: {event.action}" for event in inexact) or None,
+        notes=_put_by(plan, runner),
     )
+
+
+_shelf: Shelf[Upscaler] = Shelf()
+"""The model of the segment before, where that took more than loading it."""
+
+
+def forget_models() -> None:
+    """Give back what is held for the next segment, when there is none."""
+    _shelf.clear()
+
+
+def _put_by(plan: Plan, runner: Runner) -> tuple[str, ...]:
+    """Keep a model with its recordings for the next segment; what is to be said of it."""
+    from vsr.engine.captured import CapturedRenderer
+
+    model = runner.model
+    if not isinstance(model, CapturedRenderer):
+        return ()
+    model.rest()
+    _shelf.put((plan.model, plan.compute), model)
+    return () if model.note is None else (model.note,)
 
 
 @contextmanager
@@ -214,6 +268,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     # Here, because a process that only plans and joins never needs torch.
     import torch
 
+    from vsr.engine.captured import CapturedRenderer, capture_upscaler
     from vsr.engine.cores import share_cores
     from vsr.engine.device import prepare_device
     from vsr.engine.grain import GrainSheet
@@ -222,7 +277,7 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
     from vsr.engine.tiles import tile_upscaler
     from vsr.models.checkpoint import load_upscaler, resolve_spec
     from vsr.models.deflicker import steady
-    from vsr.models.upscaler import ModelSpec, Upscaler
+    from vsr.models.upscaler import ModelSpec
     from vsr.pipeline.chosen import load_chosen
 
     name = plan.model.file or plan.model.id
@@ -248,12 +303,17 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         grain = GrainSheet(sigmas, correlation, seed=plan.model.seed, device=device)
     spec = resolve_spec(name)
     again = Rung(spec, load, "redone in float32")
+    taken = _shelf.take((plan.model, plan.compute))
+    captures = plan.compute.graphs and effort.tile_px is None
+    if taken is None or not captures:
+        taken = load(getattr(torch, plan.compute.dtype))
+        taken = capture_upscaler(taken, spec, device) if captures else taken
     others = [
         Rung(resolve_spec(other), partial(load_other, other), f"made by {other}", is_other=True)
         for other in plan.fallbacks
     ]
-    return Runner(
-        load(getattr(torch, plan.compute.dtype)),
+    runner = Runner(
+        taken,
         spec,
         device=device,
         layout_in=plan.layout_in,
@@ -269,6 +329,11 @@ def make_runner(plan: Plan, segment: Segment, effort: Effort = Effort()) -> Runn
         grain=grain,
         rungs=(again, *others),
     )
+    if isinstance(taken, CapturedRenderer):
+        # Now, before the threads of the stages start.
+        width, height = plan.geometry.orientation.size(plan.video.width, plan.video.height)
+        taken.prepare(height, width)
+    return runner
 
 
 class _Shots:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from vsr.errors import DecodeError
+from vsr.errors import DecodeError, HardwareDecodeError, MediaError
 from vsr.frame import Frame
 from vsr.media.damage import DamageEvent
+from vsr.media.hardware import hardware_of
 from vsr.pipeline.film import Film
 from vsr.pipeline.plan import Plan, Segment
 
@@ -29,8 +30,19 @@ class SegmentSource:
         """Read in the thread that iterates.
 
         Raises:
+            HardwareDecodeError: the plan's decoder is not the software one, and anything went
+                wrong.
             DecodeError: the source gives other frames than the plan lists.
         """
+        try:
+            yield from self._frames()
+        except MediaError as error:
+            if self._plan.decoder == "software" or isinstance(error, HardwareDecodeError):
+                raise
+            # It may be the decoder's fault, which another one will show.
+            raise HardwareDecodeError(error.message) from error
+
+    def _frames(self) -> Iterator[Frame]:
         plan, segment = self._plan, self._segment
         expected = plan.read_pts(segment.index)
         is_end = segment.index == len(plan.segments) - 1 and not plan.parts
@@ -44,6 +56,7 @@ class SegmentSource:
             is_damaged=plan.num_damaged > 0,
             entry_pts=segment.entry_pts,
             entry_rank=segment.entry_rank,
+            hardware=hardware_of(plan.decoder, plan.compute.device),
         )
         try:
             with closing(film.frames()) as frames:

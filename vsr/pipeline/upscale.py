@@ -293,7 +293,8 @@ def _stored_plan(job: _Job, journal: Journal) -> Plan | None:
     if plan.source.mtime_ns != job.asked.source.mtime_ns:
         logger.info("%s has another date, and the same packets as before", job.source)
     source = job.asked.source.model_copy(update={"packets": plan.source.packets})
-    compute = plan.compute.model_copy(update={"mixed": job.config.mixed_devices})
+    graphs = plan.compute.graphs and job.config.engine.graphs
+    compute = plan.compute.model_copy(update={"mixed": job.config.mixed_devices, "graphs": graphs})
     if compute.mixed and job.config.device != "auto":
         compute = compute.model_copy(update={"device": job.config.device})
     return plan.model_copy(
@@ -330,7 +331,12 @@ def _make_segments(
         total = sum(frames.values())
         job.progress(Progress("upscale", total, plan.num_frames, times.bottleneck))
 
+    said: set[str] = set()
+
     def on_done(result: SegmentResult) -> None:
+        for note in set(result.notes) - said:
+            said.add(note)
+            logger.info("%s", note)
         journal.add(result)
         note_source()
         refuse_full()

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from vsr.config import UpscaleConfig
 from vsr.errors import JobCancelledError
 from vsr.pipeline.plan import Plan
-from vsr.pipeline.segment import SegmentResult, run_segment
+from vsr.pipeline.segment import SegmentResult, forget_models, run_segment
 from vsr.pipeline.stages import StageClock, StageTimes
 
 _CORES_PER_WORKER = 4
@@ -74,7 +74,8 @@ class LocalWorkers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """There is nobody to stop."""
+        """There is nobody to stop, only memory to give back."""
+        forget_models()
 
     def start(self) -> None:
         """This process is ready."""
