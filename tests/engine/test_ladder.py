@@ -23,6 +23,7 @@ from vsr.models.checkpoint import load_upscaler
 from vsr.models.image.interpolation import Interpolation
 from vsr.models.upscaler import ModelSpec, State, Upscaler
 
+pytestmark = pytest.mark.usefixtures("lane")
 SAMPLE = Path(__file__).parents[2] / "samples" / "city_180p.mp4"
 SIZE = (40, 56)
 Fault = Callable[[Tensor], Tensor]

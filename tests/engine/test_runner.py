@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vsr.engine.lanes import CpuLane
 from vsr.engine.runner import Runner
 from vsr.errors import GuardError, ShapeError
 from vsr.frame import (
@@ -37,6 +38,9 @@ RGB = ColorSpec(
     primaries=Primaries.BT709, transfer=Transfer.SRGB, matrix=Matrix.RGB, full_range=True
 )
 BICUBIC = ModelSpec(id="bicubic-x2", family="bicubic", scale=2, kind="image", build=Interpolation)
+
+
+pytestmark = pytest.mark.usefixtures("lane")
 
 
 class RunningSum(nn.Module):
@@ -315,13 +319,15 @@ def test_read_only_and_strided_planes_are_taken_and_left_alone() -> None:
         assert (plane[::2, ::2] == original).all()
 
 
-def test_memory_is_bounded_by_the_chunk() -> None:
+def test_memory_is_bounded_by_the_chunk(lane: CpuLane) -> None:
     runner = make_runner(RunningSum(), spec_of(4, 2))
     runner.start_shot()
+    # One chunk is looked at when the next is there, and its results need not have arrived.
+    most = 6 + 4 * bool(lane.num_in_flight)
     due = 0
     for index in range(200):
         due += 1 - len(runner.push(rgb_frame(0, index)))
-        assert due <= 6
+        assert due <= most
     assert len(runner.finish_shot()) == due
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -42,6 +43,20 @@ class _Waiting:
     """Where both source and result have it."""
     is_warmup: bool = False
     """Its result is not written at all."""
+
+
+_Made = list[tuple[Frame, Download]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a model makes of a chunk, as long as nobody has looked whether it is good."""
+
+    rung: Rung
+    made: _Made
+    watch: Watch
+    state: State
+    """Of the model, after the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +148,9 @@ class Runner:
         self._chunker: Chunker[_Waiting] = Chunker(ChunkGrid(spec.chunk, spec.context))
         self._state: State | None = None
         self._on_the_way: deque[tuple[Frame, Download]] = deque()
+        self._unseen: tuple[Chunk[_Waiting], _Attempt] | None = None
+        """A chunk that the device may still be at: whoever waited for it at once would let the
+        device idle until the next one has been handed over."""
         self._rungs = (Rung(spec, lambda: model), *rungs)
         self._rungs[0].model(device)
         self._has_others = any(rung.is_other for rung in rungs)
@@ -199,6 +217,7 @@ class Runner:
             call = self._chunker.finish(num_lookahead)
             if call is not None:
                 self._run(call)
+            self._settle()
         self._state = None
         return list(self._take(0))
 
@@ -238,31 +257,41 @@ class Runner:
         return _Kind(*size, layout, color, inside)
 
     def _run(self, call: Chunk[_Waiting]) -> None:
-        """Enlarge one chunk, by whatever it takes, and start its way back to the host."""
-        alarms: list[Alarm] = []
-        for rung in self._rungs:
-            try:
-                made = self._try(rung, call)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                height, width = call.items[0].rgb_3HW.shape[-2:]
-                raise DeviceMemoryError(
-                    f"The memory of {self._device} did not hold what {rung.spec.id} makes of "
-                    f"{len(call.items)} frames of {width}x{height}.",
-                    hint="use a smaller model, or give it more memory",
-                ) from error
-            if not isinstance(made, Alarm):
-                break
-            alarms.append(made)
+        """Enlarge one chunk and start its way back to the host.
+
+        Where the device works by itself, whether the result is good is asked when the next chunk
+        is there, or at the end of the shot.
+        """
+        self._settle()
+        begun = self._begin(self._rungs[0], call)
+        if isinstance(begun, _Attempt) and self._lane.num_in_flight:
+            self._unseen = call, begun
         else:
-            raise self._failed(alarms, call)
+            self._complete(call, begun)
+
+    def _settle(self) -> None:
+        """See to the chunk that nobody has looked at."""
+        if self._unseen is not None:
+            (call, begun), self._unseen = self._unseen, None
+            self._complete(call, begun)
+
+    def _complete(self, call: Chunk[_Waiting], begun: _Attempt | Alarm) -> None:
+        """Take what the first model made of a chunk, or else whatever it takes."""
+        alarms: list[Alarm] = []
+        others = iter(self._rungs[1:])
+        while isinstance(made := self._end(begun, call), Alarm):
+            alarms.append(made)
+            rung = next(others, None)
+            if rung is None:
+                raise self._failed(alarms, call)
+            begun = self._begin(rung, call)
         first = self._next_index
         self._next_index += len(made)
         self._on_the_way.extend(made)
         if alarms and made:
+            assert isinstance(begun, _Attempt)
             alarm, place = alarms[0], first - self._first_index
-            event = GuardEvent(alarm.kind, place, len(made), rung.action, alarm.detail)
+            event = GuardEvent(alarm.kind, place, len(made), begun.rung.action, alarm.detail)
             self._events.append(event)
 
     def _failed(self, alarms: Sequence[Alarm], call: Chunk[_Waiting]) -> GuardError:
@@ -273,8 +302,41 @@ class Runner:
             hint="the weights or the device may be at fault; try another of them",
         )
 
-    def _try(self, rung: Rung, call: Chunk[_Waiting]) -> list[tuple[Frame, Download]] | Alarm:
-        """What a model makes of a chunk, on its way to the host; or what is wrong with it."""
+    def _begin(self, rung: Rung, call: Chunk[_Waiting]) -> _Attempt | Alarm:
+        """Have a model make pictures of a chunk; or what is wrong with them, as far as known."""
+        with self._memory_for(rung, call):
+            return self._attempt(rung, call)
+
+    def _end(self, begun: _Attempt | Alarm, call: Chunk[_Waiting]) -> _Made | Alarm:
+        """What was made of a chunk, on its way to the host; or what is wrong with it.
+
+        Waits for the device.
+        """
+        if isinstance(begun, Alarm):
+            return begun
+        with self._memory_for(begun.rung, call), self._lane.compute():
+            alarm = begun.watch.finish(self._judge)
+        if alarm is not None:
+            return alarm
+        self._state = None if begun.rung.is_other else begun.state
+        return begun.made
+
+    @contextmanager
+    def _memory_for(self, rung: Rung, call: Chunk[_Waiting]) -> Iterator[None]:
+        """Say what did not fit into the memory, if that is what goes wrong."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = call.items[0].rgb_3HW.shape[-2:]
+            raise DeviceMemoryError(
+                f"The memory of {self._device} did not hold what {rung.spec.id} makes of "
+                f"{len(call.items)} frames of {width}x{height}.",
+                hint="use a smaller model, or give it more memory",
+            ) from error
+
+    def _attempt(self, rung: Rung, call: Chunk[_Waiting]) -> _Attempt | Alarm:
         num_dropped = sum(item.is_warmup for item in call.items[: call.num_written])
         with self._lane.compute():
             window = open_window(
@@ -291,7 +353,7 @@ class Runner:
         only_finite = rung.is_other or not self._has_others
         with self._lane.compute():
             watch = Watch(window, rung.spec, num_dropped, only_finite=only_finite)
-        made: list[tuple[Frame, Download]] = []
+        made: _Made = []
         for item in call.items[num_dropped : call.num_written]:
             with self._lane.compute():
                 # One frame at a time: a chunk of full-size pictures in float would be the largest
@@ -302,12 +364,7 @@ class Runner:
                     return alarm
                 planes = self._finish_picture(result_1CHW, item, self._next_index + len(made))
             made.append((item.frame, self._lane.download(planes)))
-        with self._lane.compute():
-            alarm = watch.finish(self._judge)
-        if alarm is not None:
-            return alarm
-        self._state = None if rung.is_other else window.state
-        return made
+        return _Attempt(rung, made, watch, window.state)
 
     def _finish_picture(
         self, result_1CHW: Tensor, item: _Waiting, index: int
