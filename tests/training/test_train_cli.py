@@ -157,6 +157,22 @@ def test_the_data_comes_from_the_environment_or_a_store(
     assert config["schedule"] == {"minutes": 0.001, "checkpoint_minutes": 5.0}
 
 
+def test_data_is_degraded_ahead_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.format(**UPSCALER).replace("[data]", '[data]\ndegradation = "mixed"')
+    (folder / "c.toml").write_text(text)
+    ready = ("--data", "data", "--store", "kept", "--degraded-copies", "3")
+    assert train(*ready, "--prepare-only") == 0
+    captured = capsys.readouterr()
+    assert "degrading 6 clips into kept" in captured.err
+    assert "kept: 2 clips and pictures, ready" in captured.out
+    assert not (folder / "runs").exists()
+    assert train(*ready, "--json") == 0
+    captured = capsys.readouterr()
+    assert "degrading" not in captured.err and json.loads(captured.out)["steps"] == 5
+    config = read_checkpoint(folder / "runs/tiny/tiny.safetensors").training["config"]
+    assert config["data"]["degraded_copies"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

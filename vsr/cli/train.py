@@ -45,6 +45,13 @@ EXIT_TERMINATED = 143
     type=click.FloatRange(min=0, min_open=True),
     help="Length of the schedule, in place of the configuration's.",
 )
+@click.option(
+    "--degraded-copies",
+    type=click.IntRange(min=0),
+    help="Degrade every clip so often before the run and keep that with the data; "
+    "0 degrades while it runs.",
+)
+@click.option("--prepare-only", is_flag=True, help="Decode and degrade the data, train nothing.")
 @click.option("--resume", is_flag=True, help="Go on with the run that is in --out.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
 @click.option("--seed", type=click.IntRange(min=0), help="In place of the configuration's.")
@@ -57,6 +64,8 @@ def command(
     out: Path | None,
     device: str,
     plan_minutes: float | None,
+    degraded_copies: int | None,
+    prepare_only: bool,
     resume: bool,
     threads: int | None,
     seed: int | None,
@@ -65,20 +74,26 @@ def command(
 ) -> None:
     """Train the network that CONFIG describes: a TOML file or the name of a packaged one.
 
-    Data is decoded once and kept. ^C saves a checkpoint from which --resume goes on. At the end
-    stand OUT/ID.safetensors, which --model takes, and OUT/ID.toml, which says how it came about.
+    Data is decoded, and degraded where that is asked for, once and kept; the clock starts after
+    that. ^C saves a checkpoint from which --resume goes on. At the end stand OUT/ID.safetensors,
+    which --model takes, and OUT/ID.toml, which says how it came about.
     """
     from vsr.training.config import find_train_config, load_train_config, override
 
     settings = override(
-        load_train_config(find_train_config(config)), minutes=plan_minutes, seed=seed
+        load_train_config(find_train_config(config)),
+        minutes=plan_minutes,
+        seed=seed,
+        degraded_copies=degraded_copies,
     )
     folder = Path("runs") / settings.model.id if out is None else out
-    _prepare_folder(folder, resume=resume, overwrite=overwrite)
+    if not prepare_only:
+        _prepare_folder(folder, resume=resume, overwrite=overwrite)
     # After the flags are known to be right: this import is the slow one.
     import torch
 
     from vsr.engine.device import resolve_device
+    from vsr.training.degraded import prepare_pairs
     from vsr.training.export import export
     from vsr.training.loop import Trainer, run
     from vsr.training.validation import Checks, Validation, hold_out
@@ -93,6 +108,11 @@ def command(
     if share:
         frames, held = hold_out(frames, share)
         checks = Checks(Validation(held, settings.data.scale, settings.data.degradation), settings)
+    with _counting("degrad", "clips", frames.folder) as tell:
+        prepare_pairs(frames, settings, progress=tell)
+    if prepare_only:
+        click.echo(f"{frames.folder}: {len(frames.clips)} clips and pictures, ready to train on")
+        return
     trainer = Trainer(settings, frames, folder, where)
     if resume:
         trainer.resume()
@@ -160,18 +180,18 @@ def open_store(data: Path | None, store: Path | None) -> FrameStore:
     # Test material often lies beside the training material and must never be trained on.
     folder = data / "train" if (data / "train").is_dir() else data
     target = default_store(folder) if store is None else store
-    with _decoding(target) as tell:
+    with _counting("decod", "files", target) as tell:
         return build_store(folder, target, progress=tell)
 
 
 @contextmanager
-def _decoding(target: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the files that are decoded; one line where stderr is no terminal."""
+def _counting(verb: str, what: str, target: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar over what is worked on, or one line where stderr is no terminal; without its e."""
     if not is_interactive():
 
         def tell(done: int, total: int) -> None:
             if done == 0:
-                say(f"decoding {total} files into {target}")
+                say(f"{verb}ing {total} {what} into {target}")
 
         yield tell
         return
@@ -182,7 +202,7 @@ def _decoding(target: Path) -> Iterator[Callable[[int, int], None]]:
     def draw(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc="decode", unit=" files", leave=False)
+            bar = tqdm(total=total, desc=f"{verb}e", unit=f" {what}", leave=False)
         bar.update(done - bar.n)
 
     try:

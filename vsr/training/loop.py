@@ -26,6 +26,7 @@ from vsr.training.alignment import flow_loss, pairs_loss
 from vsr.training.classsr import stage_share
 from vsr.training.config import TrainConfig
 from vsr.training.data import Batch, FrameStore, Sampler
+from vsr.training.degraded import prepare_pairs
 from vsr.training.features import FeatureNet, degradation_loss
 from vsr.training.generative import BETAS, GenerativeObjective
 from vsr.training.resident import AnySampler, ResidentSampler
@@ -301,13 +302,17 @@ def _make_sampler(config: TrainConfig, store: FrameStore, device: torch.device) 
     The two draw differently, so that a run must be resumed on the kind of device it began on.
     """
     data = config.data
-    resident = ResidentSampler.fits(store, device) if data.resident is None else data.resident
+    pairs = prepare_pairs(store, config)
+    resident = data.resident
+    if resident is None:
+        resident = ResidentSampler.fits(store, device, pairs)
     options: dict[str, Any] = {
         "scale": data.scale,
         "crop_px": data.crop_px,
         "photo_share": data.photo_share,
         "max_speed_px": data.max_speed_px,
         "degradation": data.degradation,
+        "pairs": pairs,
         "seed": config.seed,
     }
     if resident:
