@@ -252,9 +252,12 @@ def box_mean(x_BCHW: Tensor, window: int) -> Tensor:
     return x_BCHW
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _num_inside(size: int, radius: int, device: torch.device) -> Tensor:
-    """How many samples each window of a line holds; kept, for it is asked for again and again."""
+    """How many samples each window of a line holds; kept, for it is asked for again and again.
+
+    Many of them, because a CUDA graph reads them where they lay when it was recorded.
+    """
     # An ordinary tensor, whoever asks first: one made for inference alone bars gradients.
     with torch.inference_mode(False):
         places = torch.arange(size, device=device)

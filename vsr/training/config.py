@@ -134,6 +134,9 @@ class ScheduleSection(_Section):
     minutes: float = Field(default=30.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
+    graph: bool | None = None
+    """Leave steps to the device, on a GPU as one recorded CUDA graph; by default on a GPU. Off, the
+    host names every operation and waits for every loss."""
 
 
 class InitSection(_Section):

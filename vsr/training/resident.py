@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsr.errors import ConfigError
 from vsr.training import degrade
+from vsr.training.config import TrainConfig
 from vsr.training.data import (
     Batch,
     Clip,
@@ -23,6 +25,7 @@ from vsr.training.data import (
     Sampler,
     group_weights,
 )
+from vsr.training.degraded import prepare_pairs
 from vsr.training.pairs import Pair, usable_pairs
 from vsr.training.scenes import NUM_OBJECTS, Dice, Scenes, exact_flows, random_scenes, render
 from vsr.training.shelves import PairShelf, Shelf, mirror, open_shelf
@@ -297,3 +300,27 @@ def _turned(frames_BTCHW: Tensor, turn_B4: Tensor) -> Tensor:
 
 AnySampler = Sampler | ResidentSampler
 """What cuts batches, on the host or on the device."""
+
+
+def make_sampler(config: TrainConfig, store: FrameStore, device: torch.device) -> AnySampler:
+    """What cuts batches: on the device where the store fits there, else on the host.
+
+    The two draw differently, so that a run must be resumed on the kind of device it began on.
+    """
+    data = config.data
+    pairs = prepare_pairs(store, config)
+    resident = data.resident
+    if resident is None:
+        resident = ResidentSampler.fits(store, device, pairs)
+    options: dict[str, Any] = {
+        "scale": data.scale,
+        "crop_px": data.crop_px,
+        "photo_share": data.photo_share,
+        "max_speed_px": data.max_speed_px,
+        "degradation": data.degradation,
+        "pairs": pairs,
+        "seed": config.seed,
+    }
+    if resident:
+        return ResidentSampler(store, device=device, **options)
+    return Sampler(store, **options)
