@@ -67,7 +67,8 @@ def test_from_clips_to_an_upscaler(folder: Path, capsys: pytest.CaptureFixture[s
     assert result["weights"] == "runs/tiny/tiny.safetensors"
     assert (result["steps"], result["num_clips"], result["num_photos"]) == (5, 2, 0)
     assert "100 %  step 5" in captured.err
-    assert "kpx/s" in captured.err and "left" in captured.err
+    assert "kpx/s" in captured.err and "TFLOP/s" in captured.err and "left" in captured.err
+    assert 0 < result["tflops"] < result["matmul_tflops"]
     upscaler: Any = load_upscaler(weights)
     assert upscaler.scale == 2
     pictures, _ = upscaler.upscale(torch.rand(1, 2, 3, 20, 24), upscaler.init_state(1, 20, 24))

@@ -137,12 +137,18 @@ def command(
     result = export(network, trainer, frames)
     if as_json:
         scores = {} if checks is None else {"validation": checks.scores}
-        print_json(result.describe() | scores)
+        rates = {"tflops": trainer.tflops, "matmul_tflops": trainer.matmul_tflops}
+        print_json(result.describe() | scores | rates)
     else:
         click.echo(
             f"{result.weights}: {result.steps} steps, {result.minutes:.1f} minutes, "
             f"loss {result.loss:.5f}"
         )
+        if trainer.tflops:
+            say(
+                f"{trainer.tflops:.3g} TFLOP/s, {trainer.tflops / trainer.matmul_tflops:.1%} of "
+                f"the {trainer.matmul_tflops:.3g} that a matmul reaches on {where}"
+            )
 
 
 def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -261,7 +267,9 @@ def _describe(progress: Progress) -> str:
     left = f"{hours}:{seconds // 60:02d}:{seconds % 60:02d}"
     return (
         f"step {progress.step}  loss {progress.loss:.5f}  "
-        f"{progress.source_px_per_s / 1e3:.1f} kpx/s  {left} left"
+        f"{progress.source_px_per_s / 1e3:.1f} kpx/s  "
+        + (f"{progress.tflops:.3g} TFLOP/s  " if progress.tflops else "")
+        + f"{left} left"
     )
 
 

@@ -34,6 +34,7 @@ from vsr.training.step import (
 )
 from vsr.training.stills import Objective
 from vsr.training.task import Drawn, Task
+from vsr.training.throughput import Speed, matmul_rate, step_flops
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Progress:
     """Exponential mean."""
     lr: float
     source_px_per_s: float
+    tflops: float = 0.0
+    """10^12 operations of the model per second, see `throughput.step_flops`; 0 where unknown."""
 
 
 class Trainer:
@@ -105,7 +108,8 @@ class Trainer:
         self.step = 0
         self.elapsed_s = 0.0
         self.loss = math.nan
-        self._speed = _Speed()
+        self._speed = Speed(READ_EVERY)
+        self._counted: dict[int, float] = {}
 
     # -- schedule -----------------------------------------------------------------------------
 
@@ -143,14 +147,42 @@ class Trainer:
 
     def train_step(self) -> Progress:
         """Draw, compute, update."""
+        flops = self._flops(self._num_frames())
         started = time.monotonic()
         lr = self._set_rates()
         pixels = self._step_by_hand() if self.device_step is None else self._step_on_device()
         self.step += 1
         seconds = time.monotonic() - started
         self.elapsed_s += seconds
-        speed = self._speed.over(pixels, seconds, whole=self.device_step is None)
-        return Progress(self.step, self.elapsed_s, self.fraction, self.loss, lr, speed)
+        px_per_s, flops_per_s = self._speed.over(
+            pixels, flops, seconds, whole=self.device_step is None
+        )
+        return Progress(
+            self.step,
+            self.elapsed_s,
+            self.fraction,
+            self.loss,
+            lr,
+            px_per_s,
+            flops_per_s / 1e12,
+        )
+
+    @property
+    def tflops(self) -> float:
+        """10^12 operations of the model per second since the run was started or resumed."""
+        return self._speed.flops / max(self._speed.seconds, 1e-9) / 1e12
+
+    @property
+    def matmul_tflops(self) -> float:
+        """What the device reaches multiplying matrices in the precision of the run."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        return matmul_rate(self.device, dtype) / 1e12
+
+    def _flops(self, num_frames: int) -> float:
+        """Of one step, counted once for each length."""
+        if num_frames not in self._counted:
+            self._counted[num_frames] = step_flops(self.network, self.config, num_frames)
+        return self._counted[num_frames]
 
     def _draw(self) -> Drawn:
         weight = self.config.optimizer.flow_loss_weight
@@ -257,25 +289,6 @@ class Trainer:
         self.step, self.elapsed_s, self.loss = state["step"], state["elapsed_s"], state["loss"]
         if self.device_step is not None:
             self.device_step.restore(self.loss)
-
-
-class _Speed:
-    """Pixels per second, over stretches long enough to mean something."""
-
-    def __init__(self) -> None:
-        self._pixels, self._seconds, self._steps, self._last = 0, 0.0, 0, 0.0
-
-    def over(self, pixels: int, seconds: float, *, whole: bool) -> float:
-        """Of a step that was waited for, or of the last few where steps run on (not `whole`)."""
-        if whole:
-            return pixels / seconds
-        self._pixels, self._seconds = self._pixels + pixels, self._seconds + seconds
-        self._steps += 1
-        if not self._last or self._steps == READ_EVERY:
-            self._last = self._pixels / self._seconds
-            if self._steps == READ_EVERY:
-                self._pixels, self._seconds, self._steps = 0, 0.0, 0
-        return self._last
 
 
 def _on_device(task: Task) -> bool:

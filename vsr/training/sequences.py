@@ -18,7 +18,7 @@ from vsr.training.config import DistillSection, TrainConfig
 from vsr.training.data import Batch
 from vsr.training.losses import charbonnier, luma_weighted
 
-_LOOK_AHEAD = 2
+LOOK_AHEAD = 2
 """Frames that a carried call may look at, so that its last state is not that of a film's end."""
 
 
@@ -78,7 +78,7 @@ class SequenceLoss:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             state = network.init_state(size, *source.shape[-2:])
             if fresh_B is not None:
-                ahead = min(_LOOK_AHEAD, source.shape[1] - self.carried)
+                ahead = min(LOOK_AHEAD, source.shape[1] - self.carried)
                 with torch.no_grad():
                     _, old = network.upscale(source[:, : self.carried + ahead], state, ahead)
                 state = tuple(
