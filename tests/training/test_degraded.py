@@ -136,6 +136,21 @@ def test_pairs_are_reused_as_long_as_they_fit(
     assert prepare(config, make_store(groups=["x"] * 3, folder="same"))[1]
 
 
+def test_runs_that_differ_in_scenes_share_their_videos(
+    make_store: MakeStore, make_config: MakeConfig
+) -> None:
+    store = make_store()
+    first = prepare_pairs(store, configured(make_config))
+    told: list[tuple[int, int]] = []
+    other = configured(make_config, crop_px=18)
+    second = prepare_pairs(store, other, lambda done, total: told.append((done, total)))
+    # Two photographs, twice.
+    assert told == [(done, 4) for done in range(5)]
+    assert len(list(store.folder.glob("degraded-*"))) == 3
+    for one, two in zip(first, second, strict=True):
+        assert (one is two) == (not one.is_photo)
+
+
 def test_no_copies_make_nothing(make_store: MakeStore, make_config: MakeConfig) -> None:
     store = make_store()
     assert prepare_pairs(store, configured(make_config, degraded_copies=0)) == []

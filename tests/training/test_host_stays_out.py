@@ -35,11 +35,11 @@ WAITS = {
 """Operations that cannot be recorded or have to be waited for."""
 
 
-class Listener(TorchDispatchMode):
+class Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what a GPU would have to wait for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.heard: list[str] = []
         self.count = 0
 

@@ -3,8 +3,9 @@
 A GPU computes a step faster than one clip goes through a codec. Here every clip of a store is
 degraded whole, some times over, each time with parameters of its own; photographs become short
 scenes under a moving camera first, where a run learns from sequences. Samplers then cut aligned
-crops of both. The result is a folder within the store's, named by all that decides over it: made
-once, reused, and carried along with the store to a machine that trains.
+crops of both. The results are folders within the store's, one for videos and one for photographs,
+named by all that decides over them: made once, reused, and carried along with the store to a
+machine that trains.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -44,30 +45,34 @@ OnClip = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What decides over the pairs, besides the store."""
+    """What decides over the pairs of one kind of clips, besides the clips."""
 
+    kind: Literal["videos", "photos"]
     degradation: str
     scale: int
     copies: int
     seed: int
-    scene_frames: int
-    """Of the scenes that are made of photographs; 1 takes photographs as they are."""
-    scene_px: int
-    max_speed_px: float
+    scene_frames: int = 0
+    """Of the scenes that are made of photographs; 0 takes photographs as they are."""
+    scene_px: int = 0
+    max_speed_px: float = 0.0
 
     @classmethod
-    def of(cls, config: TrainConfig) -> _Plan:
+    def all_of(cls, config: TrainConfig) -> tuple[_Plan, _Plan]:
+        """Apart, for scenes hang on more: runs that differ in it share what becomes of videos."""
         data = config.data
+        shared = data.degradation, data.scale, data.degraded_copies, config.seed
         length = max(data.num_frames) + data.carried_frames
-        return cls(
-            degradation=data.degradation,
-            scale=data.scale,
-            copies=data.degraded_copies,
-            seed=config.seed,
-            scene_frames=length,
-            scene_px=int(_ROOM * data.crop_px) * data.scale,
-            max_speed_px=data.max_speed_px,
-        )
+        photos = cls("photos", *shared)
+        if length > 1:
+            side = int(_ROOM * data.crop_px) * data.scale
+            photos = cls("photos", *shared, length, side, data.max_speed_px)
+        return cls("videos", *shared), photos
+
+    def clips(self, store: FrameStore) -> list[Clip]:
+        """Those that are large enough for anything to be learned from them."""
+        clips = store.videos if self.kind == "videos" else store.photos
+        return [clip for clip in clips if min(clip.frames.shape[1:3]) >= 16 * self.scale]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +99,55 @@ def prepare_pairs(
         progress: see `OnClip`; not called when nothing has to be made.
 
     Returns:
-        The pairs, mapped from memory: all clips once, then all of them again, and so on.
+        The pairs, mapped from memory; of videos first. All clips once, then all again, and so on.
 
     Raises:
         ConfigError: nothing in the store can be used.
         OutputError: the folder cannot be written.
         EncodeError: FFmpeg lacks a codec.
     """
-    plan = _Plan.of(config)
-    if not plan.copies:
+    if not config.data.degraded_copies:
         return []
-    key = _key(store, plan)
-    folder = store.folder / f"degraded-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    if folder not in store.prepared:
-        if not _is_current(folder, key):
-            _build(store, plan, key, folder, progress)
-        store.prepared[folder] = _open(store, folder)
-    return store.prepared[folder]
+    plans = [plan for plan in _Plan.all_of(config) if plan.clips(store)]
+    if not plans:
+        raise ConfigError("the data holds no picture that is large enough to be degraded")
+    keys = [_key(plan, plan.clips(store)) for plan in plans]
+    folders = [
+        store.folder / f"degraded-{hashlib.sha256(key.encode()).hexdigest()[:12]}" for key in keys
+    ]
+    missing = [
+        (plan, key, folder)
+        for plan, key, folder in zip(plans, keys, folders, strict=True)
+        if folder not in store.prepared and not _is_current(folder, key)
+    ]
+    total = sum(plan.copies * len(plan.clips(store)) for plan, _, _ in missing)
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    if missing and progress is not None:
+        progress(0, total)
+    for plan, key, folder in missing:
+        _build(plan, plan.clips(store), key, folder, tell)
+    pairs = []
+    for plan, folder in zip(plans, folders, strict=True):
+        if folder not in store.prepared:
+            store.prepared[folder] = _open(plan.clips(store), folder)
+        pairs += store.prepared[folder]
+    return pairs
 
 
-def _key(store: FrameStore, plan: _Plan) -> str:
+def _key(plan: _Plan, clips: list[Clip]) -> str:
     """All that decides over the pairs. Of the pictures a sample, so that copies count as equal."""
-    clips = []
-    for clip in store.clips:
+    facts = []
+    for clip in clips:
         sample = np.ascontiguousarray(clip.frames[len(clip.frames) // 2, ::16])
-        clips.append([clip.name, *clip.frames.shape[:3], zlib.crc32(sample.tobytes())])
-    return json.dumps({"version": VERSION, **asdict(plan), "clips": clips})
+        facts.append([clip.name, *clip.frames.shape[:3], zlib.crc32(sample.tobytes())])
+    return json.dumps({"version": VERSION, **asdict(plan), "clips": facts})
 
 
 def _is_current(folder: Path, key: str) -> bool:
@@ -132,13 +160,16 @@ def _is_current(folder: Path, key: str) -> bool:
         return False
 
 
-def _build(store: FrameStore, plan: _Plan, key: str, folder: Path, progress: OnClip | None) -> None:
+def _build(
+    plan: _Plan, clips: list[Clip], key: str, folder: Path, tell: Callable[[], None]
+) -> None:
+    """Make all pairs of a plan; `tell` is called after each."""
     partial = folder / f"{FRAMES}.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                entries = _write_pairs(file, store, plan, progress)
+                entries = _write_pairs(file, plan, clips, tell)
                 size = file.tell()
             partial.replace(folder / FRAMES)
         finally:
@@ -158,21 +189,12 @@ def _build(store: FrameStore, plan: _Plan, key: str, folder: Path, progress: OnC
 
 
 def _write_pairs(
-    file: BinaryIO, store: FrameStore, plan: _Plan, progress: OnClip | None
+    file: BinaryIO, plan: _Plan, clips: list[Clip], tell: Callable[[], None]
 ) -> list[dict[str, Any]]:
     """Append every pair to a file; their entries of the index."""
-    usable = [
-        number
-        for number, clip in enumerate(store.clips)
-        if min(clip.frames.shape[1:3]) >= plan.scale * 16
-    ]
-    if not usable:
-        raise ConfigError("the data holds no picture that is large enough to be degraded")
-    jobs = [(number, copy) for copy in range(plan.copies) for number in usable]
+    jobs = [(number, copy) for copy in range(plan.copies) for number in range(len(clips))]
     entries: list[dict[str, Any]] = []
-    if progress is not None:
-        progress(0, len(jobs))
-    for (number, _), made in zip(jobs, _all_made(store, plan, jobs), strict=True):
+    for (number, _), made in zip(jobs, _all_made(plan, clips, jobs), strict=True):
         entry: dict[str, Any] = {"clip": number, "shape": made.source.shape[:3]}
         entry["source"] = file.tell()
         file.write(made.source.tobytes())
@@ -180,12 +202,11 @@ def _write_pairs(
             entry["truth"] = file.tell()
             file.write(made.truth.tobytes())
         entries.append(entry | {"turn": asdict(made.turn), "turns_freely": made.turns_freely})
-        if progress is not None:
-            progress(len(entries), len(jobs))
+        tell()
     return entries
 
 
-def _all_made(store: FrameStore, plan: _Plan, jobs: list[tuple[int, int]]) -> Iterator[_Made]:
+def _all_made(plan: _Plan, clips: list[Clip], jobs: list[tuple[int, int]]) -> Iterator[_Made]:
     """Pairs in the order of their jobs; only a few more than there are threads wait to be written.
 
     Codecs and torch let other threads run meanwhile.
@@ -195,7 +216,7 @@ def _all_made(store: FrameStore, plan: _Plan, jobs: list[tuple[int, int]]) -> It
         waiting: deque[Future[_Made]] = deque()
         try:
             for number, copy in jobs:
-                waiting.append(pool.submit(_make, store, plan, number, copy))
+                waiting.append(pool.submit(_make, plan, clips, number, copy))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -215,18 +236,18 @@ def _one_thread_each() -> Iterator[int]:
         torch.set_num_threads(count)
 
 
-def _make(store: FrameStore, plan: _Plan, number: int, copy: int) -> _Made:
-    clip = store.clips[number]
+def _make(plan: _Plan, clips: list[Clip], number: int, copy: int) -> _Made:
+    clip = clips[number]
     seed = f"{plan.seed} {copy} {clip.name}".encode()
     generator = torch.Generator().manual_seed(zlib.crc32(seed))
     recipe = draw_recipe(plan.degradation, generator)
     # One phase of decimation is at the blocks' corners, which a turn would move.
     turns_freely = recipe.is_per_frame and plan.degradation != "bd-corner"
     turn = Turn() if turns_freely else Turn.draw(generator)
-    if len(clip.frames) == 1 and plan.scene_frames > 1:
+    if plan.scene_frames:
         layers = draw_scene(
             generator,
-            store.photos,
+            clips,
             plan.scene_frames,
             size_px=plan.scene_px,
             max_speed_px=plan.max_speed_px * plan.scale,
@@ -253,13 +274,13 @@ def _codes(frames_TCHW: Tensor) -> NDArray[np.uint8]:
     return codes
 
 
-def _open(store: FrameStore, folder: Path) -> list[Pair]:
-    """The pairs of a folder whose key fits the store."""
+def _open(clips: list[Clip], folder: Path) -> list[Pair]:
+    """The pairs of a folder whose key fits the clips."""
     try:
         document = json.loads((folder / INDEX).read_text("utf-8"))
         data = np.memmap(folder / FRAMES, dtype=np.uint8, mode="r")
         return [
-            _pair(store.clips[entry["clip"]], entry, data, document["scale"])
+            _pair(clips[entry["clip"]], entry, data, document["scale"])
             for entry in document["pairs"]
         ]
     except (OSError, ValueError, TypeError, LookupError) as error:

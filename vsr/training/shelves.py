@@ -52,12 +52,11 @@ class Shelf:
         height_B, width_B = self.height[clip_B], self.width[clip_B]
         rows_BS = mirror(top_B[:, None] + line, height_B[:, None])
         columns_BS = mirror(left_B[:, None] + line, width_B[:, None])
-        picture_B = height_B * width_B * 3
-        first_BT = self.start[clip_B, None] + frame_BT * picture_B[:, None]
+        # In pixels of three samples, which then come as one.
+        first_BT = self.start[clip_B, None] // 3 + frame_BT * (height_B * width_B)[:, None]
         pixel_BSS = (rows_BS * width_B[:, None])[:, :, None] + columns_BS[:, None]
-        index_BTSS = first_BT[:, :, None, None] + 3 * pixel_BSS[:, None]
-        channel = torch.arange(3, device=line.device)[:, None, None]
-        return self.pixels[index_BTSS[:, :, None] + channel]
+        found_BTSS3 = self.pixels.view(-1, 3)[first_BT[:, :, None, None] + pixel_BSS[:, None]]
+        return found_BTSS3.permute(0, 1, 4, 2, 3).contiguous()
 
 
 _SHELVES: WeakValueDictionary[tuple[Any, ...], Shelf] = WeakValueDictionary()
