@@ -192,6 +192,7 @@ class Recorder:
         monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
         monkeypatch.setattr(torch.cuda, "graph", self._recording)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream())
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
         monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
         self.stream: Any = Stream()
 

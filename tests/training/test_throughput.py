@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsr.models.video.flowprop import FlowProp
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore
 from vsr.training.loop import Trainer
@@ -36,18 +37,33 @@ def test_a_step_is_counted_as_torch_counts_it(
     with FlopCounterMode(display=False) as counter:
         trainer.task.loss(drawn, 0.0)
     forward = counter.get_total_flops()
-    counted = step_flops(trainer.network, config, 2)
-    assert counted == 3 * forward
+    counts = step_flops(trainer.network, config)
+    assert counts[min(counts)] == 3 * forward
     assert next(trainer.network.parameters()).device == CPU
 
 
-def test_carried_frames_cost_no_backward_pass(make_config: MakeConfig) -> None:
-    plain, carried = make_config(), make_config(data={"carried_frames": 4})
-    network = build(plain)
-    short, long = step_flops(network, plain, 2), step_flops(network, carried, 2)
-    # Four frames and two to look ahead at, forward only, beside two there and back.
-    assert 1.5 * short < long < 2.5 * short
-    assert step_flops(build(make_config(**UNKNOWN)), make_config(**UNKNOWN), 1) == 0.0
+@pytest.mark.parametrize("params", [{}, {"direction": "both", "num_rounds": 2}])
+def test_long_sequences_are_counted_by_short_ones(
+    make_config: MakeConfig, params: dict[str, Any]
+) -> None:
+    model = {"params": {**make_config().model.params, **params}}
+    config = make_config(model=model, data={"num_frames": [7], "carried_frames": 5})
+    network = build(config)
+    assert isinstance(network, FlowProp)
+
+    def forward(length: int, context: int) -> float:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            state = network.init_state(1, 16, 16)
+            network.upscale(torch.rand(1, length, 3, 16, 16), state, context)
+        return float(counter.get_total_flops())
+
+    # Carried frames have no backward pass.
+    assert step_flops(network, config)[7] == 2 * (3 * forward(7, 0) + forward(5 + 2, 2))
+
+
+def test_other_ways_of_training_are_not_counted(make_config: MakeConfig) -> None:
+    config = make_config(**UNKNOWN)
+    assert step_flops(build(config), config) == {2: 0.0, 3: 0.0}
 
 
 def test_a_run_tells_what_it_reaches(
@@ -57,9 +73,8 @@ def test_a_run_tells_what_it_reaches(
         config = make_config(schedule={"steps": 4, "graph": graph})
         trainer = Trainer(config, make_store(folder=f"store{graph}"), tmp_path, CPU)
         seen = [trainer.train_step() for _ in range(4)]
-        flops = 2 * step_flops(trainer.network, config, 2) + 2 * step_flops(
-            trainer.network, config, 3
-        )
+        counts = step_flops(trainer.network, config)
+        flops = 2 * counts[2] + 2 * counts[3]
         assert trainer.tflops == pytest.approx(flops / trainer.elapsed_s / 1e12)
         assert all(progress.tflops > 0 for progress in seen)
         assert trainer.matmul_tflops > trainer.tflops

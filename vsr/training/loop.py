@@ -109,7 +109,8 @@ class Trainer:
         self.elapsed_s = 0.0
         self.loss = math.nan
         self._speed = Speed(READ_EVERY)
-        self._counted: dict[int, float] = {}
+        # Now, for the counter would hear of other networks that learn in other threads.
+        self._flops = step_flops(self.network, config)
 
     # -- schedule -----------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class Trainer:
 
     def train_step(self) -> Progress:
         """Draw, compute, update."""
-        flops = self._flops(self._num_frames())
+        flops = self._flops[self._num_frames()]
         started = time.monotonic()
         lr = self._set_rates()
         pixels = self._step_by_hand() if self.device_step is None else self._step_on_device()
@@ -177,12 +178,6 @@ class Trainer:
         """What the device reaches multiplying matrices in the precision of the run."""
         dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
         return matmul_rate(self.device, dtype) / 1e12
-
-    def _flops(self, num_frames: int) -> float:
-        """Of one step, counted once for each length."""
-        if num_frames not in self._counted:
-            self._counted[num_frames] = step_flops(self.network, self.config, num_frames)
-        return self._counted[num_frames]
 
     def _draw(self) -> Drawn:
         weight = self.config.optimizer.flow_loss_weight

@@ -229,6 +229,7 @@ class DeviceStep:
         self._forget()
         self._inputs = drawn.with_tensors(iter([t.clone() for t in drawn.tensors()]))
         graph = torch.cuda.CUDAGraph()
+        here = torch.cuda.current_stream(self._device)
         try:
             # Of this thread alone: others may read their losses or free memory meanwhile.
             with (
@@ -238,6 +239,8 @@ class DeviceStep:
                 self._body(self._inputs)
         except RuntimeError as error:
             self.captures = False
+            # Where recording fails at its very end, torch stays on the other stream.
+            torch.cuda.set_stream(here)
             self._forget()
             torch.clear_autocast_cache()
             first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ _MATMUL_S = 0.1
 """Time to measure for, after as many calls again to warm up."""
 
 
-def step_flops(network: nn.Module, config: TrainConfig, num_frames: int) -> float:
+def step_flops(network: nn.Module, config: TrainConfig) -> dict[int, float]:
     """Floating-point operations of one step's model: three times those of its forward pass.
 
     Convolutions and matrix products count, each multiply-add as two, of the network alone: neither
@@ -33,17 +33,19 @@ def step_flops(network: nn.Module, config: TrainConfig, num_frames: int) -> floa
     Args:
         network: of the run; left as it is.
         config: of the run.
-        num_frames: learned from in each sequence.
 
     Returns:
-        0 of networks that are trained in other ways: generators, features and ClassSR.
+        By number of frames that are learned from, for all of the schedule; 0 of networks that are
+        trained in other ways: generators, features and ClassSR.
     """
     data = config.data
     side, carried = data.crop_px, data.carried_frames
+    lengths = sorted(set(data.num_frames))
     if isinstance(network, ClassSR) or not isinstance(network, FlowProp | FlowNet | PerFrame):
-        return 0.0
+        return dict.fromkeys(lengths, 0.0)
     on_meta = deepcopy(network).to("meta")
 
+    @cache
     def forward(length: int, context: int = 0) -> float:
         """Operations for one sample."""
         frames = torch.zeros(1, length, 3, side, side, device="meta")
@@ -59,14 +61,25 @@ def step_flops(network: nn.Module, config: TrainConfig, num_frames: int) -> floa
                 on_meta.levels(frames[:, 0, :channels])
         return float(counter.get_total_flops())
 
+    there_and_back = 1 + _BACKWARD
     if isinstance(network, FlowNet):
         # Half as many pairs of film as there are synthetic ones; as many without any.
-        return (1 + _BACKWARD) * (data.batch + max(1, data.batch // 2)) * forward(1)
-    per_sample = (1 + _BACKWARD) * forward(num_frames)
-    if carried and isinstance(network, FlowProp):
-        ahead = min(LOOK_AHEAD, num_frames)
-        per_sample += forward(carried + ahead, ahead)
-    return data.batch * per_sample
+        num_pairs = data.batch + max(1, data.batch // 2)
+        return dict.fromkeys(lengths, there_and_back * num_pairs * forward(1))
+    if isinstance(network, PerFrame):
+        return dict.fromkeys(lengths, there_and_back * data.batch * forward(1))
+    counts = {}
+    for length in lengths:
+        # From the second frame on, each costs the same.
+        short = min(length, 2)
+        more = (length - short) * (forward(3) - forward(2)) if length > short else 0.0
+        per_sample = there_and_back * (forward(short) + more)
+        if carried:
+            ahead = min(LOOK_AHEAD, length)
+            more = max(0, carried - 2) * (forward(2 + ahead, ahead) - forward(1 + ahead, ahead))
+            per_sample += forward(min(carried, 2) + ahead, ahead) + more
+        counts[length] = data.batch * per_sample
+    return counts
 
 
 class Speed:
