@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,6 @@ def test_one_interrupt_saves_all(
         result = step(self)
         waiting.wait(0.3)
         return result
-
-    import threading
 
     waiting = threading.Event()
     monkeypatch.setattr(Trainer, "train_step", interrupted)
