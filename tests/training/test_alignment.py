@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vsr.models.video.flowprop import FlowProp
-from vsr.training.alignment import flow_loss, level_weights, pairs_loss, pyramid_error
+from vsr.training.alignment import draw_film, flow_loss, level_weights, pairs_loss, pyramid_error
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore, Sampler
 from vsr.training.loop import Trainer
@@ -83,7 +83,7 @@ def test_pairs_keep_the_flow_true_within_a_recurrent_network(
         assert isinstance(network, FlowProp) and network.flow is not None
         sampler = Sampler(store, scale=2, crop_px=16, seed=99)
         with torch.no_grad():
-            return float(pairs_loss(network.flow, sampler, 16, CPU))
+            return float(pairs_loss(network.flow, sampler.draw_flow(16)))
 
     assert error_after(1.0) < 0.9 * error_after(0.0)
 
@@ -91,11 +91,10 @@ def test_pairs_keep_the_flow_true_within_a_recurrent_network(
 def test_without_video_pairs_are_looked_at_from_both_sides(make_store: MakeStore) -> None:
     network = FlowProp(scale=2, num_channels=8, num_blocks=1, flow_channels=4, flow_levels=2).flow
     assert network is not None
-    counts = []
     for shapes in (((1, 96, 96),), ((1, 96, 96), (6, 64, 72))):
         store = make_store(shapes, folder=f"store{len(shapes)}")
         sampler = Sampler(store, scale=2, crop_px=16, seed=1)
-        loss, num_px = flow_loss(network, sampler, 4, CPU, bf16=False)
-        assert torch.isfinite(loss)
-        counts.append(num_px)
-    assert counts == [8 * 16 * 16, 6 * 16 * 16]
+        made, film = sampler.draw_flow(4), draw_film(sampler, 4)
+        assert (film is None) == (len(shapes) == 1)
+        assert film is None or film.source_BTCHW.shape == (2, 2, 3, 16, 16)
+        assert torch.isfinite(flow_loss(network, made, film, bf16=False))

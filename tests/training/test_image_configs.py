@@ -20,7 +20,8 @@ from vsr.training.config import LossSection, ModelSection, TrainConfig, load_tra
 from vsr.training.data import Batch, FrameStore
 from vsr.training.export import export
 from vsr.training.features import FeatureNet, load_features
-from vsr.training.loop import Trainer, full_params
+from vsr.training.loop import Trainer
+from vsr.training.networks import full_params
 
 MakeStore = Callable[..., FrameStore]
 

@@ -17,7 +17,9 @@ from vsr.models.catalog import get_spec
 from vsr.models.flow import FlowNet
 from vsr.training.config import TrainConfig, find_train_config, load_train_config, override
 from vsr.training.data import FrameStore
-from vsr.training.loop import CHECKPOINT, Ema, Progress, Trainer, build, full_params, train
+from vsr.training.loop import CHECKPOINT, Progress, Trainer, train
+from vsr.training.networks import build, full_params
+from vsr.training.step import Ema
 
 MakeStore = Callable[..., FrameStore]
 MakeConfig = Callable[..., TrainConfig]

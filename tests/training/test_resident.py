@@ -15,7 +15,8 @@ from vsr.errors import ConfigError
 from vsr.models.flow import warp
 from vsr.training import degrade
 from vsr.training.data import FrameStore
-from vsr.training.resident import ResidentSampler, _mirror, _Shelf
+from vsr.training.resident import ResidentSampler
+from vsr.training.shelves import Shelf, mirror
 
 MakeStore = Callable[..., FrameStore]
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def coordinates(tmp_path: Path) -> FrameStore:
 
 def test_windows_are_slices_and_mirror_at_edges(make_store: MakeStore) -> None:
     store = make_store()
-    shelf = _Shelf(store.clips, CPU)
+    shelf = Shelf([clip.frames for clip in store.clips], CPU)
     clip, frame = torch.tensor([0, 2]), torch.tensor([[1, 4], [0, 0]])
     found = shelf.windows(clip, frame, torch.tensor([3, 76]), torch.tensor([7, 2]), 12)
     assert found.shape == (2, 2, 3, 12, 12)
@@ -51,8 +52,8 @@ def test_windows_are_slices_and_mirror_at_edges(make_store: MakeStore) -> None:
 
 
 def test_play_goes_forth_and_back() -> None:
-    assert _mirror(torch.arange(8), torch.tensor(4)).tolist() == [0, 1, 2, 3, 2, 1, 0, 1]
-    assert _mirror(torch.arange(3), torch.tensor(1)).tolist() == [0, 0, 0]
+    assert mirror(torch.arange(8), torch.tensor(4)).tolist() == [0, 1, 2, 3, 2, 1, 0, 1]
+    assert mirror(torch.arange(3), torch.tensor(1)).tolist() == [0, 0, 0]
 
 
 def test_video_crops_are_crops_of_consecutive_frames(coordinates: FrameStore) -> None:

@@ -41,8 +41,9 @@ def batch(num_frames: int) -> Batch:
 
 
 def loss_of(config: TrainConfig, model: FlowProp, drawn: Batch) -> torch.Tensor:
-    dice = torch.Generator().manual_seed(1)
-    return SequenceLoss(config, CPU)(model, drawn, dice, bf16=False)
+    loss = SequenceLoss(config, CPU)
+    fresh_B = loss.draw_fresh(2, torch.Generator().manual_seed(1))
+    return loss(model, drawn, fresh_B, bf16=False)
 
 
 def test_all_fresh_is_a_sequence_without_the_carried_frames(make_config: MakeConfig) -> None:

@@ -67,7 +67,8 @@ def test_from_clips_to_an_upscaler(folder: Path, capsys: pytest.CaptureFixture[s
     assert result["weights"] == "runs/tiny/tiny.safetensors"
     assert (result["steps"], result["num_clips"], result["num_photos"]) == (5, 2, 0)
     assert "100 %  step 5" in captured.err
-    assert "kpx/s" in captured.err and "left" in captured.err
+    assert "kpx/s" in captured.err and "TFLOP/s" in captured.err and "left" in captured.err
+    assert 0 < result["tflops"] < result["matmul_tflops"]
     upscaler: Any = load_upscaler(weights)
     assert upscaler.scale == 2
     pictures, _ = upscaler.upscale(torch.rand(1, 2, 3, 20, 24), upscaler.init_state(1, 20, 24))
@@ -155,6 +156,22 @@ def test_the_data_comes_from_the_environment_or_a_store(
     assert train("--store", "kept", "--out", "two", "--plan-minutes", "0.001") == 0
     config = read_checkpoint(folder / "two" / "tiny.safetensors").training["config"]
     assert config["schedule"] == {"minutes": 0.001, "checkpoint_minutes": 5.0}
+
+
+def test_data_is_degraded_ahead_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.format(**UPSCALER).replace("[data]", '[data]\ndegradation = "mixed"')
+    (folder / "c.toml").write_text(text)
+    ready = ("--data", "data", "--store", "kept", "--degraded-copies", "3")
+    assert train(*ready, "--prepare-only") == 0
+    captured = capsys.readouterr()
+    assert "degrading 6 clips into kept" in captured.err
+    assert "kept: 2 clips and pictures, ready" in captured.out
+    assert not (folder / "runs").exists()
+    assert train(*ready, "--json") == 0
+    captured = capsys.readouterr()
+    assert "degrading" not in captured.err and json.loads(captured.out)["steps"] == 5
+    config = read_checkpoint(folder / "runs/tiny/tiny.safetensors").training["config"]
+    assert config["data"]["degraded_copies"] == 3
 
 
 @pytest.mark.parametrize(

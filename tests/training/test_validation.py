@@ -14,7 +14,7 @@ from vsr.errors import ConfigError
 from vsr.models.catalog import get_spec
 from vsr.training.config import find_train_config, load_train_config
 from vsr.training.data import FrameStore
-from vsr.training.loop import build
+from vsr.training.networks import build
 from vsr.training.validation import Validation, hold_out
 
 MakeStore = Callable[..., FrameStore]

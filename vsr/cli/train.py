@@ -1,30 +1,31 @@
-"""`vsr train CONFIG`: train a network, or go on with one."""
+"""`vsr train CONFIG...`: train networks, or go on with them."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vsr.cli.console import is_interactive, print_json, say
-from vsr.errors import ConfigError, JobCancelledError, OutputError, OutputExistsError
+from vsr.cli.train_progress import Stop, bars
+from vsr.errors import ConfigError, OutputError, OutputExistsError
 
 if TYPE_CHECKING:
-    from vsr.training.data import FrameStore
-    from vsr.training.loop import Progress
+    import torch
+    from torch import nn
 
-PERCENT_PER_LINE = 10
-"""Where stderr is no terminal, one line is said each time so much more is done."""
-EXIT_TERMINATED = 143
+    from vsr.training.config import TrainConfig
+    from vsr.training.data import FrameStore
+    from vsr.training.loop import Progress, Trainer
+    from vsr.training.validation import Checks
 
 
 @click.command("train", short_help="Train a network from a configuration file.")
-@click.argument("config", metavar="CONFIG")
+@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True)
 @click.option(
     "--data",
     envvar="VSR_DATA",
@@ -37,7 +38,9 @@ EXIT_TERMINATED = 143
     help="Where decoded data is kept between runs.  [default: in VSR_HOME or ~/.cache/vsr]",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/ID]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run, or of a folder for each of several.  [default: runs/ID]",
 )
 @click.option("--device", default="auto", envvar="VSR_DEVICE", show_default=True)
 @click.option(
@@ -45,18 +48,27 @@ EXIT_TERMINATED = 143
     type=click.FloatRange(min=0, min_open=True),
     help="Length of the schedule, in place of the configuration's.",
 )
+@click.option(
+    "--degraded-copies",
+    type=click.IntRange(min=0),
+    help="Degrade every clip so often before the run and keep that with the data; "
+    "0 degrades while it runs.",
+)
+@click.option("--prepare-only", is_flag=True, help="Decode and degrade the data, train nothing.")
 @click.option("--resume", is_flag=True, help="Go on with the run that is in --out.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
 @click.option("--seed", type=click.IntRange(min=0), help="In place of the configuration's.")
 @click.option("--overwrite", is_flag=True, help="Start anew where a run is in --out already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(
-    config: str,
+    configs: tuple[str, ...],
     data: Path | None,
     store: Path | None,
     out: Path | None,
     device: str,
     plan_minutes: float | None,
+    degraded_copies: int | None,
+    prepare_only: bool,
     resume: bool,
     threads: int | None,
     seed: int | None,
@@ -65,23 +77,29 @@ def command(
 ) -> None:
     """Train the network that CONFIG describes: a TOML file or the name of a packaged one.
 
-    Data is decoded once and kept. ^C saves a checkpoint from which --resume goes on. At the end
-    stand OUT/ID.safetensors, which --model takes, and OUT/ID.toml, which says how it came about.
+    Data is decoded, and degraded where that is asked for, once and kept; the clock starts after
+    that. Several CONFIGs are trained at once, side by side on one device. ^C saves checkpoints
+    from which --resume goes on. At the end stand OUT/ID.safetensors, which --model takes, and
+    OUT/ID.toml, which says how it came about.
     """
     from vsr.training.config import find_train_config, load_train_config, override
 
-    settings = override(
-        load_train_config(find_train_config(config)), minutes=plan_minutes, seed=seed
-    )
-    folder = Path("runs") / settings.model.id if out is None else out
-    _prepare_folder(folder, resume=resume, overwrite=overwrite)
+    settings = [
+        override(
+            load_train_config(find_train_config(config)),
+            minutes=plan_minutes,
+            seed=seed,
+            degraded_copies=degraded_copies,
+        )
+        for config in configs
+    ]
+    folders = _folders([each.model.id for each in settings], out)
+    for folder in folders if not prepare_only else ():
+        _prepare_folder(folder, resume=resume, overwrite=overwrite)
     # After the flags are known to be right: this import is the slow one.
     import torch
 
     from vsr.engine.device import resolve_device
-    from vsr.training.export import export
-    from vsr.training.loop import Trainer, run
-    from vsr.training.validation import Checks, Validation, hold_out
 
     where = resolve_device(device)
     if threads is not None:
@@ -89,40 +107,137 @@ def command(
     # A young network's activations reach numbers so small that a CPU slows down on them.
     torch.set_flush_denormal(True)
     frames = open_store(data, store)
-    share, checks = settings.validation.share, None
+    if prepare_only:
+        for each in settings:
+            _training_part(frames, each)
+        click.echo(f"{frames.folder}: {len(frames.clips)} clips and pictures, ready to train on")
+        return
+    runs = [
+        _begin(each, frames, folder, where, resume=resume)
+        for each, folder in zip(settings, folders, strict=True)
+    ]
+    ended = _train(runs)
+    documents = [
+        _finish(run, network, as_json=as_json)
+        for run, network in zip(runs, ended, strict=True)
+        if not isinstance(network, BaseException)
+    ]
+    failed = [error for error in ended if isinstance(error, BaseException)]
+    for error in failed[1:]:
+        say(str(error))
+    if failed:
+        raise failed[0]
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else {"runs": documents})
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One network on its way."""
+
+    trainer: Trainer
+    frames: FrameStore
+    checks: Checks | None
+
+
+def _folders(ids: list[str], out: Path | None) -> list[Path]:
+    """Where each run goes.
+
+    Raises:
+        ConfigError: two of them would go to one place.
+    """
+    if len(set(ids)) < len(ids):
+        raise ConfigError(
+            f"two of the configurations train {next(i for i in ids if ids.count(i) > 1)}",
+            hint="give each network an id of its own under [model]",
+        )
+    if out is not None and len(ids) == 1:
+        return [out]
+    return [(Path("runs") if out is None else out) / each for each in ids]
+
+
+def _training_part(store: FrameStore, settings: TrainConfig) -> tuple[FrameStore, Checks | None]:
+    """What is trained on, degraded ahead where that is wanted, and what is kept for validation."""
+    from vsr.training.degraded import prepare_pairs
+    from vsr.training.validation import Checks, Validation, hold_out
+
+    share, checks, frames = settings.validation.share, None, store
     if share:
-        frames, held = hold_out(frames, share)
+        frames, held = hold_out(store, share)
         checks = Checks(Validation(held, settings.data.scale, settings.data.degradation), settings)
-    trainer = Trainer(settings, frames, folder, where)
+    with _counting("degrad", "clips", frames.folder) as tell:
+        prepare_pairs(frames, settings, progress=tell)
+    return frames, checks
+
+
+def _begin(
+    settings: TrainConfig,
+    store: FrameStore,
+    folder: Path,
+    device: torch.device,
+    *,
+    resume: bool,
+) -> _Run:
+    from vsr.training.loop import Trainer
+
+    frames, checks = _training_part(store, settings)
+    trainer = Trainer(settings, frames, folder, device)
     if resume:
         trainer.resume()
     say(
-        f"{settings.model.id} on {where}: {len(frames.videos)} clips and "
+        f"{settings.model.id} on {device}: {len(frames.videos)} clips and "
         f"{len(frames.photos)} pictures, into {folder}"
     )
     if checks is not None:
         say(checks.before(trainer.ema.module))
-    with _Stop() as stop, _progress() as show:
+    return _Run(trainer, frames, checks)
 
-        def after_step(progress: Progress) -> None:
-            show(progress)
-            stop.check(progress)
-            told = None if checks is None else checks.early(progress, trainer.ema.module)
-            if told is not None:
-                say(told)
 
-        network = run(trainer, progress=after_step)
+def _train(runs: list[_Run]) -> list[nn.Module | BaseException]:
+    """Run to the end, or until stopped; several side by side, so that one's error ends it alone."""
+    from vsr.training.loop import run
+    from vsr.training.together import run_together
+
+    with Stop() as stop, bars([each.trainer.config.model.id for each in runs]) as shows:
+
+        def watch(one: _Run, show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+            def after_step(progress: Progress) -> None:
+                show(progress)
+                stop.check(progress)
+                network = one.trainer.ema.module
+                told = None if one.checks is None else one.checks.early(progress, network)
+                if told is not None:
+                    say(told)
+
+            return after_step
+
+        watched = [watch(one, show) for one, show in zip(runs, shows, strict=True)]
+        if len(runs) == 1:
+            return [run(runs[0].trainer, progress=watched[0])]
+        return run_together([one.trainer for one in runs], watched)
+
+
+def _finish(run: _Run, network: nn.Module, *, as_json: bool) -> dict[str, Any]:
+    """Score and write the result; what --json says of it."""
+    from vsr.training.export import export
+
+    trainer, checks = run.trainer, run.checks
     if checks is not None:
         say(checks.after(network))
-    result = export(network, trainer, frames)
-    if as_json:
-        scores = {} if checks is None else {"validation": checks.scores}
-        print_json(result.describe() | scores)
-    else:
+    result = export(network, trainer, run.frames)
+    scores = {} if checks is None else {"validation": checks.scores}
+    rates = {"tflops": trainer.tflops, "matmul_tflops": trainer.matmul_tflops}
+    if not as_json:
         click.echo(
             f"{result.weights}: {result.steps} steps, {result.minutes:.1f} minutes, "
             f"loss {result.loss:.5f}"
         )
+        if trainer.tflops:
+            say(
+                f"{trainer.tflops:.3g} TFLOP/s, {trainer.tflops / trainer.matmul_tflops:.1%} of "
+                f"the {trainer.matmul_tflops:.3g} that a matmul reaches on {trainer.device}"
+            )
+    return result.describe() | scores | rates
 
 
 def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -160,18 +275,18 @@ def open_store(data: Path | None, store: Path | None) -> FrameStore:
     # Test material often lies beside the training material and must never be trained on.
     folder = data / "train" if (data / "train").is_dir() else data
     target = default_store(folder) if store is None else store
-    with _decoding(target) as tell:
+    with _counting("decod", "files", target) as tell:
         return build_store(folder, target, progress=tell)
 
 
 @contextmanager
-def _decoding(target: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the files that are decoded; one line where stderr is no terminal."""
+def _counting(verb: str, what: str, target: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar over what is worked on, or one line where stderr is no terminal; without its e."""
     if not is_interactive():
 
         def tell(done: int, total: int) -> None:
             if done == 0:
-                say(f"decoding {total} files into {target}")
+                say(f"{verb}ing {total} {what} into {target}")
 
         yield tell
         return
@@ -182,7 +297,7 @@ def _decoding(target: Path) -> Iterator[Callable[[int, int], None]]:
     def draw(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc="decode", unit=" files", leave=False)
+            bar = tqdm(total=total, desc=f"{verb}e", unit=f" {what}", leave=False)
         bar.update(done - bar.n)
 
     try:
@@ -190,98 +305,3 @@ def _decoding(target: Path) -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar is not None:
             bar.close()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, a line now and then elsewhere, nothing with -q."""
-    if not is_interactive():
-        yield _Lines()
-        return
-    from tqdm import tqdm
-
-    bar = tqdm(
-        total=100.0,
-        bar_format="train: {percentage:3.0f}%|{bar}| {desc}",
-        mininterval=0.5,
-    )
-
-    def draw(progress: Progress) -> None:
-        bar.set_description_str(_describe(progress), refresh=False)
-        bar.update(100 * progress.fraction - bar.n)
-
-    try:
-        yield draw
-    finally:
-        bar.close()
-
-
-class _Lines:
-    """Say how far the training is, every `PERCENT_PER_LINE` percent."""
-
-    def __init__(self) -> None:
-        self._next_percent: int | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        percent = int(100 * progress.fraction)
-        if self._next_percent is None:
-            # A resumed run starts in the middle.
-            self._next_percent = percent - percent % PERCENT_PER_LINE + PERCENT_PER_LINE
-        if percent >= self._next_percent:
-            self._next_percent = percent - percent % PERCENT_PER_LINE + PERCENT_PER_LINE
-            say(f"{percent:3d} %  {_describe(progress)}")
-
-
-def _describe(progress: Progress) -> str:
-    """Step, loss, throughput and time left, as a bar or a line says it."""
-    left_s = 0.0
-    if progress.fraction > 0:
-        left_s = progress.elapsed_s * (1 - progress.fraction) / progress.fraction
-    hours, seconds = divmod(round(left_s), 3600)
-    left = f"{hours}:{seconds // 60:02d}:{seconds % 60:02d}"
-    return (
-        f"step {progress.step}  loss {progress.loss:.5f}  "
-        f"{progress.source_px_per_s / 1e3:.1f} kpx/s  {left} left"
-    )
-
-
-class _Stop:
-    """Holds the first ^C or SIGTERM back until a step ends, so that a checkpoint is of whole steps.
-
-    The second one acts at once.
-    """
-
-    def __init__(self) -> None:
-        self._caught: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._caught = number
-        self._restore()
-
-    def check(self, progress: Progress) -> None:
-        """Raise what was held back.
-
-        Raises:
-            JobCancelledError: ^C was typed.
-            SystemExit: the process was told to end.
-        """
-        if self._caught == signal.SIGTERM:
-            raise SystemExit(EXIT_TERMINATED)
-        if self._caught is not None:
-            raise JobCancelledError(
-                f"stopped after step {progress.step}, checkpoint saved", hint="go on with --resume"
-            )

@@ -252,13 +252,18 @@ def box_mean(x_BCHW: Tensor, window: int) -> Tensor:
     return x_BCHW
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _num_inside(size: int, radius: int, device: torch.device) -> Tensor:
-    """How many samples each window of a line holds; kept, for it is asked for again and again."""
-    # An ordinary tensor, whoever asks first: one made for inference alone bars gradients.
+    """How many samples each window of a line holds; kept, for it is asked for again and again.
+
+    Many of them, because a CUDA graph reads them where they lay when it was recorded.
+    """
+    # An ordinary tensor, whoever asks first: one made for inference alone bars gradients. Copied,
+    # which is waited for: another thread may read it before this one's device has come so far.
     with torch.inference_mode(False):
-        places = torch.arange(size, device=device)
-        return (places + radius).clamp(max=size - 1) - (places - radius).clamp(min=0) + 1
+        places = torch.arange(size)
+        counts = (places + radius).clamp(max=size - 1) - (places - radius).clamp(min=0) + 1
+        return counts.to(device)
 
 
 def _matching_costs(ref_BCHW: Tensor, other_BCHW: Tensor, radius: int) -> Tensor:

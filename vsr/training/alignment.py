@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vsr.models.flow import FlowNet
-from vsr.training.data import FlowBatch
+from vsr.training.data import Batch, FlowBatch
 from vsr.training.losses import endpoint_error, photometric
 from vsr.training.resident import AnySampler
 
@@ -30,7 +30,7 @@ def pyramid_error(flows: Sequence[Tensor], truth_B2HW: Tensor, visible_B1HW: Ten
     )
 
 
-def pairs_loss(network: FlowNet, sampler: AnySampler, batch: int, device: torch.device) -> Tensor:
+def pairs_loss(network: FlowNet, pairs: FlowBatch) -> Tensor:
     """Endpoint error on a few synthetic pairs, for a step that trains more than the flow.
 
     A recurrent network bends its flow towards whatever lowers the loss of its pictures. That costs
@@ -39,57 +39,49 @@ def pairs_loss(network: FlowNet, sampler: AnySampler, batch: int, device: torch.
 
     Args:
         network: within the network that is trained.
-        sampler: makes the pairs.
-        batch: number of pairs; a few are enough, one for each ten frames of the step.
-        device: where the network is.
+        pairs: on its device; a few are enough, one for each ten frames of the step.
     """
-    pairs = _to(sampler.draw_flow(batch), device)
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(pairs.ref_BCHW.device.type, enabled=False):
         flows = network.pyramid(pairs.ref_BCHW, pairs.other_BCHW)
     return pyramid_error(flows, pairs.flow_B2HW, pairs.visible_B1HW)
 
 
-def flow_loss(
-    network: FlowNet,
-    sampler: AnySampler,
-    batch: int,
-    device: torch.device,
-    *,
-    bf16: bool,
-) -> tuple[Tensor, int]:
+def draw_film(sampler: AnySampler, batch: int) -> Batch | None:
+    """Pairs of real video for `flow_loss`, half as many as there are synthetic ones.
+
+    Args:
+        sampler: makes them.
+        batch: number of synthetic pairs.
+
+    Returns:
+        Two frames of each; None where there is no video.
+    """
+    if not sampler.videos:
+        return None
+    share, sampler.photo_share = sampler.photo_share, 0.0
+    film = sampler.draw(max(1, batch // 2), 2)
+    sampler.photo_share = share
+    return film
+
+
+def flow_loss(network: FlowNet, made: FlowBatch, film: Batch | None, *, bf16: bool) -> Tensor:
     """Endpoint error on synthetic pairs plus photometric error on pairs of real video.
 
     Args:
         network: trained alone.
-        sampler: makes the pairs.
-        batch: number of synthetic pairs; half as many are of video. Without any, the synthetic ones
-            are looked at the other way round.
-        device: where the network is.
+        made: synthetic pairs, on its device.
+        film: pairs of video there. Without any, the synthetic ones are looked at the other way
+            round.
         bf16: whether convolutions may run in bfloat16.
-
-    Returns:
-        The loss, and the number of source pixels that were looked at.
     """
-    made = _to(sampler.draw_flow(batch), device)
     first, second = made.ref_BCHW, made.other_BCHW
-    if not sampler.videos:
+    batch = len(first)
+    if film is None:
         pairs = torch.cat((first, second)), torch.cat((second, first))
     else:
-        share, sampler.photo_share = sampler.photo_share, 0.0
-        film = sampler.draw(max(1, batch // 2), 2).source_BTCHW.to(device)
-        sampler.photo_share = share
-        pairs = torch.cat((first, film[:, 0])), torch.cat((second, film[:, 1]))
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        frames = film.source_BTCHW
+        pairs = torch.cat((first, frames[:, 0])), torch.cat((second, frames[:, 1]))
+    with torch.autocast(first.device.type, torch.bfloat16, enabled=bf16):
         flows = network.pyramid(*pairs)
     loss = pyramid_error([flow[:batch] for flow in flows], made.flow_B2HW, made.visible_B1HW)
-    loss = loss + 0.2 * photometric(pairs[0][batch:], pairs[1][batch:], flows[-1][batch:])
-    return loss, pairs[0][:, 0].numel()
-
-
-def _to(pairs: FlowBatch, device: torch.device) -> FlowBatch:
-    return FlowBatch(
-        pairs.ref_BCHW.to(device),
-        pairs.other_BCHW.to(device),
-        pairs.flow_B2HW.to(device),
-        pairs.visible_B1HW.to(device),
-    )
+    return loss + 0.2 * photometric(pairs[0][batch:], pairs[1][batch:], flows[-1][batch:])

@@ -67,6 +67,10 @@ class DataSection(_Section):
     resident: bool | None = None
     """Keep the decoded store on the device and cut batches there; by default on a GPU with room
     for it."""
+    degraded_copies: int = Field(default=0, ge=0)
+    """How often every clip is degraded before the run, each time otherwise, and kept; 0 degrades
+    crops while it runs. Codecs are too slow for a GPU's steps. Pairs that teach flow are shrunk
+    as "bi" then."""
 
 
 class LossSection(_Section):
@@ -130,6 +134,9 @@ class ScheduleSection(_Section):
     minutes: float = Field(default=30.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
+    graph: bool | None = None
+    """Leave steps to the device, on a GPU as one recorded CUDA graph; by default on a GPU. Off, the
+    host names every operation and waits for every loss."""
 
 
 class InitSection(_Section):
@@ -219,13 +226,23 @@ def find_train_config(name: str) -> Path:
 
 
 def override(
-    config: TrainConfig, *, minutes: float | None = None, seed: int | None = None
+    config: TrainConfig,
+    *,
+    minutes: float | None = None,
+    seed: int | None = None,
+    degraded_copies: int | None = None,
 ) -> TrainConfig:
-    """The same run with another length or seed; minutes also take the place of steps."""
+    """The same run with another length, seed or number of degraded copies.
+
+    Minutes also take the place of steps.
+    """
     changes: dict[str, Any] = {}
     if minutes is not None:
         schedule = {"minutes": minutes, "steps": None}
         changes["schedule"] = config.schedule.model_copy(update=schedule)
     if seed is not None:
         changes["seed"] = seed
+    if degraded_copies is not None:
+        copies = {"degraded_copies": degraded_copies}
+        changes["data"] = config.data.model_copy(update=copies)
     return config.model_copy(update=changes)

@@ -26,7 +26,8 @@ from vsr.models.upscaler import ModelSpec, Upscaler
 from vsr.training.config import TrainConfig
 from vsr.training.data import FrameStore
 from vsr.training.features import FeatureNet
-from vsr.training.loop import Trainer, full_params
+from vsr.training.loop import Trainer
+from vsr.training.networks import full_params
 
 LICENCE_UNSTATED = "NOASSERTION"
 """SPDX's word for a licence that nobody has chosen yet: that of fresh weights."""

@@ -8,30 +8,33 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vsr.errors import CheckpointError, ConfigError, JobCancelledError, OutputError
-from vsr.models import image_catalog
-from vsr.models.flow import FlowNet
-from vsr.models.image.per_frame import PerFrame
-from vsr.models.image.stylegan import SmallGenerator
-from vsr.models.video.flowprop import FlowProp
-from vsr.training.alignment import flow_loss, pairs_loss
+from vsr.errors import CheckpointError, JobCancelledError, OutputError
 from vsr.training.classsr import stage_share
 from vsr.training.config import TrainConfig
-from vsr.training.data import Batch, FrameStore, Sampler
-from vsr.training.features import FeatureNet, degradation_loss
+from vsr.training.data import FrameStore
 from vsr.training.generative import BETAS, GenerativeObjective
-from vsr.training.resident import AnySampler, ResidentSampler
-from vsr.training.sequences import SequenceLoss
+from vsr.training.networks import build
+from vsr.training.resident import make_sampler
 from vsr.training.starting import initialise
+from vsr.training.step import (
+    KEEP,
+    READ_EVERY,
+    DeviceStep,
+    Ema,
+    load_optimizer,
+    make_optimizer,
+    set_rate,
+)
 from vsr.training.stills import Objective
+from vsr.training.task import Drawn, Task
+from vsr.training.throughput import Speed, matmul_rate, step_flops
 
 log = logging.getLogger(__name__)
 
@@ -50,52 +53,8 @@ class Progress:
     """Exponential mean."""
     lr: float
     source_px_per_s: float
-
-
-def full_params(config: TrainConfig) -> dict[str, Any]:
-    """Keyword arguments of the network's class, the scale of the data included."""
-    params = dict(config.model.params)
-    if config.model.family not in ("flow", "features", "generator"):
-        params["scale"] = config.data.scale
-    return params
-
-
-def build(config: TrainConfig) -> nn.Module:
-    """The network of a configuration, with random weights.
-
-    Raises:
-        ConfigError: its class knows no such parameter.
-    """
-    classes: dict[str, Callable[..., nn.Module]] = {
-        "flowprop": FlowProp,
-        "flow": FlowNet,
-        "features": FeatureNet,
-        "generator": SmallGenerator,
-    }
-    make = classes.get(config.model.family) or image_catalog.builder(config.model.family)
-    try:
-        return make(**full_params(config))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"[model.params] do not fit {config.model.family}: {error}") from error
-
-
-class Ema:
-    """Exponential mean of the weights; early steps count as if the mean had always run."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = deepcopy(module).requires_grad_(False)
-        self.decay = decay
-        self.steps = 0
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        self.steps += 1
-        decay = min(self.decay, self.steps / (self.steps + 9.0))
-        for mean, value in zip(self.module.parameters(), module.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-        # Statistics of a batch normalisation are means already.
-        for kept, statistic in zip(self.module.buffers(), module.buffers(), strict=True):
-            kept.copy_(statistic)
+    tflops: float = 0.0
+    """10^12 operations of the model per second, see `throughput.step_flops`; 0 where unknown."""
 
 
 class Trainer:
@@ -118,24 +77,40 @@ class Trainer:
         self.network = network.to(device).train()
         _to_channels_last(self.network)
         self.ema = Ema(self.network, config.optimizer.ema)
-        self.sampler = _make_sampler(config, store, device)
-        flow = [p for n, p in self.network.named_parameters() if n.startswith("flow.")]
-        rest = [p for n, p in self.network.named_parameters() if not n.startswith("flow.")]
-        self.optimizer = torch.optim.Adam(
-            [{"params": rest, "ratio": 1.0}]
-            + ([{"params": flow, "ratio": config.optimizer.flow_lr_ratio}] if flow else []),
-            lr=config.optimizer.lr,
-            betas=BETAS if config.model.family == "generator" else (0.9, 0.99),
-        )
+        self.sampler = make_sampler(config, store, device)
         self.objective: Objective | GenerativeObjective = (
             GenerativeObjective(config, device)
             if config.model.family == "generator"
             else Objective(config, device)
         )
-        self.sequences = SequenceLoss(config, device)
+        self.task = Task(config, self.network, self.sampler, self.objective, device)
+        device_step = _on_device(self.task)
+        flow = [p for n, p in self.network.named_parameters() if n.startswith("flow.")]
+        rest = [p for n, p in self.network.named_parameters() if not n.startswith("flow.")]
+        groups: list[dict[str, Any]] = [{"params": rest, "ratio": 1.0}]
+        if flow:
+            groups.append({"params": flow, "ratio": config.optimizer.flow_lr_ratio})
+        self.optimizer = make_optimizer(
+            groups,
+            lr=config.optimizer.lr,
+            betas=BETAS if config.model.family == "generator" else (0.9, 0.99),
+            device_step=device_step,
+        )
+        self.device_step: DeviceStep | None = None
+        if device_step:
+            self.device_step = DeviceStep(
+                self.network,
+                self.ema,
+                self.optimizer,
+                config.optimizer.clip_norm,
+                lambda drawn: self.task.loss(drawn, self.fraction),
+            )
         self.step = 0
         self.elapsed_s = 0.0
         self.loss = math.nan
+        self._speed = Speed(READ_EVERY)
+        # Now, for the counter would hear of other networks that learn in other threads.
+        self._flops = step_flops(self.network, config)
 
     # -- schedule -----------------------------------------------------------------------------
 
@@ -152,7 +127,7 @@ class Trainer:
         turn = math.pi * stage_share(self.network, done)
         lr = options.lr * warm * (0.5 + 0.5 * math.cos(turn)) + 1e-7
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["ratio"]
+            set_rate(group, lr * group["ratio"])
         for group in self.optimizer.param_groups[1:]:
             # Without gradients a frozen network costs no backward pass and keeps its weights.
             for parameter in group["params"]:
@@ -173,10 +148,46 @@ class Trainer:
 
     def train_step(self) -> Progress:
         """Draw, compute, update."""
+        flops = self._flops[self._num_frames()]
         started = time.monotonic()
         lr = self._set_rates()
-        enabled = self.config.precision == "bf16"
-        loss, pixels = self._loss(enabled)
+        pixels = self._step_by_hand() if self.device_step is None else self._step_on_device()
+        self.step += 1
+        seconds = time.monotonic() - started
+        self.elapsed_s += seconds
+        px_per_s, flops_per_s = self._speed.over(
+            pixels, flops, seconds, whole=self.device_step is None
+        )
+        return Progress(
+            self.step,
+            self.elapsed_s,
+            self.fraction,
+            self.loss,
+            lr,
+            px_per_s,
+            flops_per_s / 1e12,
+        )
+
+    @property
+    def tflops(self) -> float:
+        """10^12 operations of the model per second since the run was started or resumed."""
+        return self._speed.flops / max(self._speed.seconds, 1e-9) / 1e12
+
+    @property
+    def matmul_tflops(self) -> float:
+        """What the device reaches multiplying matrices in the precision of the run."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        return matmul_rate(self.device, dtype) / 1e12
+
+    def _draw(self) -> Drawn:
+        weight = self.config.optimizer.flow_loss_weight
+        with_pairs = bool(weight) and self._flow_learns()
+        return self.task.draw(self._num_frames(), with_pairs=with_pairs)
+
+    def _step_by_hand(self) -> int:
+        """The host looks at the gradient before it updates; gives the pixels learned from."""
+        drawn = self._draw()
+        loss = self.task.loss(drawn, self.fraction)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
@@ -187,43 +198,20 @@ class Trainer:
         else:
             log.warning("step %d: gradient is not finite, step left out", self.step)
         value = float(loss.detach())
-        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
-        self.step += 1
-        seconds = time.monotonic() - started
-        self.elapsed_s += seconds
-        return Progress(self.step, self.elapsed_s, self.fraction, self.loss, lr, pixels / seconds)
+        self.loss = value if math.isnan(self.loss) else KEEP * self.loss + (1 - KEEP) * value
+        return drawn.num_pixels
 
-    def _loss(self, bf16: bool) -> tuple[Tensor, int]:
-        if isinstance(self.network, FlowNet):
-            size = self.config.data.batch
-            return flow_loss(self.network, self.sampler, size, self.device, bf16=bf16)
-        carried = self.config.data.carried_frames if isinstance(self.network, FlowProp) else 0
-        batch = self.sampler.draw(self.config.data.batch, self._num_frames() + carried)
-        source = batch.source_BTCHW.to(self.device, non_blocking=True)
-        target = batch.target_BTCHW.to(self.device, non_blocking=True)
-        if isinstance(self.network, SmallGenerator):
-            assert isinstance(self.objective, GenerativeObjective)
-            # Pictures shrunk from larger ones: more is in them than in crops of that size.
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.objective(self.network, source[:, 0])
-            return loss, source[:, :, 0].numel()
-        if isinstance(self.network, PerFrame):
-            assert isinstance(self.objective, Objective)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.objective(self.network, source[:, 0], target[:, 0], self.fraction)
-            return loss, source[:, :, 0].numel()
-        if isinstance(self.network, FeatureNet):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                return degradation_loss(self.network, target[:, 0]), target[:, :, 0].numel()
-        assert isinstance(self.network, FlowProp)
-        batch = Batch(source, target)
-        loss = self.sequences(self.network, batch, self.sampler.host_generator, bf16=bf16)
-        options = self.config.optimizer
-        if options.flow_loss_weight and self._flow_learns():
-            assert self.network.flow is not None
-            pairs = pairs_loss(self.network.flow, self.sampler, options.flow_pairs, self.device)
-            loss = loss + options.flow_loss_weight * pairs
-        return loss, source[:, carried:, 0].numel()
+    def _step_on_device(self) -> int:
+        assert self.device_step is not None
+        drawn, loss = self.device_step(self._draw, self._flow_learns())
+        if loss is not None:
+            self.loss = loss
+        return drawn.num_pixels
+
+    def settle(self) -> None:
+        """Wait for steps that are under way; the loss is theirs then."""
+        if self.device_step is not None and self.step:
+            self.loss = self.device_step.read()
 
     # -- what is on disk ----------------------------------------------------------------------
 
@@ -244,6 +232,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later step depends on."""
+        self.settle()
         return {
             "config": self.config.model_dump(mode="json"),
             "network": self.network.state_dict(),
@@ -287,32 +276,25 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.ema.module.load_state_dict(state["ema"])
         self.ema.steps = state["ema_steps"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         for generator, drawn in zip(self.sampler.generators, state["sampler"], strict=True):
             generator.set_state(drawn.cpu())
         torch.set_rng_state(state["torch"].cpu())
         self.step, self.elapsed_s, self.loss = state["step"], state["elapsed_s"], state["loss"]
+        if self.device_step is not None:
+            self.device_step.restore(self.loss)
 
 
-def _make_sampler(config: TrainConfig, store: FrameStore, device: torch.device) -> AnySampler:
-    """What cuts batches: on the device where the store fits there, else on the host.
-
-    The two draw differently, so that a run must be resumed on the kind of device it began on.
-    """
-    data = config.data
-    resident = ResidentSampler.fits(store, device) if data.resident is None else data.resident
-    options: dict[str, Any] = {
-        "scale": data.scale,
-        "crop_px": data.crop_px,
-        "photo_share": data.photo_share,
-        "max_speed_px": data.max_speed_px,
-        "degradation": data.degradation,
-        "seed": config.seed,
-    }
-    if resident:
-        return ResidentSampler(store, device=device, **options)
-    return Sampler(store, **options)
+def _on_device(task: Task) -> bool:
+    """Whether the host stays out of the steps; said where it was expected to and cannot."""
+    wanted = task.config.schedule.graph
+    if not (task.device.type == "cuda" if wanted is None else wanted):
+        return False
+    if task.hindrance is not None:
+        log.warning("steps run one operation at a time: %s", task.hindrance)
+        return False
+    return True
 
 
 def _to_channels_last(network: nn.Module) -> None:

@@ -182,7 +182,8 @@ def exact_flows(scenes: Scenes, a: int, b: int, size: int, *, step: int) -> tupl
     points_N2 = _grid(size, step, homographies.device)
     flow_BN2 = torch.zeros(count, len(points_N2), 2, device=points_N2.device).double()
     owner_BN = torch.zeros(count, len(points_N2), dtype=torch.long, device=points_N2.device)
-    inverses_LB33 = torch.linalg.inv(homographies[:, :, b])
+    # `inv` would wait for the device to say whether it could.
+    inverses_LB33 = torch.linalg.inv_ex(homographies[:, :, b]).inverse
     for index in range(len(homographies)):
         mapped_BN2 = _apply(homographies[index, :, a], points_N2)
         moved_BN2 = _apply(inverses_LB33[index], mapped_BN2)

@@ -18,7 +18,7 @@ from vsr.training.config import DistillSection, TrainConfig
 from vsr.training.data import Batch
 from vsr.training.losses import charbonnier, luma_weighted
 
-_LOOK_AHEAD = 2
+LOOK_AHEAD = 2
 """Frames that a carried call may look at, so that its last state is not that of a film's end."""
 
 
@@ -51,8 +51,15 @@ class SequenceLoss:
             teacher.requires_grad_(False).to(device).eval()
             self.teacher = cast(Upscaler, teacher)
 
+    def draw_fresh(self, size: int, generator: torch.Generator) -> Tensor | None:
+        """Which of so many samples start afresh after the carried frames: (B,) bool.
+
+        The generator is on the CPU, and so is the result; None where nothing is carried.
+        """
+        return torch.rand(size, generator=generator) < self.reset_share if self.carried else None
+
     def __call__(
-        self, network: FlowProp, batch: Batch, generator: torch.Generator, *, bf16: bool
+        self, network: FlowProp, batch: Batch, fresh_B: Tensor | None, *, bf16: bool
     ) -> Tensor:
         """Run the network and compare what it made of all but the carried frames.
 
@@ -63,20 +70,19 @@ class SequenceLoss:
         Args:
             network: in training mode.
             batch: sequences of `carried_frames` more frames than are learned from.
-            generator: on the CPU, chooses the samples that start afresh.
+            fresh_B: see `draw_fresh`, on the network's device.
             bf16: whether convolutions may run in bfloat16.
         """
         source, target = batch.source_BTCHW, batch.target_BTCHW
         size, device = len(source), source.device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             state = network.init_state(size, *source.shape[-2:])
-            if self.carried:
-                ahead = min(_LOOK_AHEAD, source.shape[1] - self.carried)
+            if fresh_B is not None:
+                ahead = min(LOOK_AHEAD, source.shape[1] - self.carried)
                 with torch.no_grad():
                     _, old = network.upscale(source[:, : self.carried + ahead], state, ahead)
-                fresh = (torch.rand(size, generator=generator) < self.reset_share).to(device)
                 state = tuple(
-                    torch.where(fresh.view(-1, *[1] * (new.ndim - 1)), new, kept.to(new.dtype))
+                    torch.where(fresh_B.view(-1, *[1] * (new.ndim - 1)), new, kept.to(new.dtype))
                     for new, kept in zip(state, old, strict=True)
                 )
                 source, target = source[:, self.carried :], target[:, self.carried :]

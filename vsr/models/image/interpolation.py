@@ -143,7 +143,8 @@ def _axis_weights(
     return np.where(index < num_in, index, 2 * num_in - 1 - index), weight
 
 
-@lru_cache(maxsize=128)
+# Many, because a CUDA graph reads them where they lay when it was recorded.
+@lru_cache(maxsize=512)
 def _axis_bands(
     num_in: int,
     num_out: int,
