@@ -19,7 +19,7 @@ def test_ids_of_the_first_release() -> None:
 
 
 def test_default_ids_share_the_weights_of_the_bi_models() -> None:
-    for size in ("xs", "s"):
+    for size in ("xs", "s", "m"):
         plain, bi = (
             catalog.get_spec(f"flowprop-{size}-x4"),
             catalog.get_spec(f"flowprop-{size}-x4-bi"),

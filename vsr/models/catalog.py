@@ -214,6 +214,7 @@ SPECS: tuple[ModelSpec, ...] = (
     # The ids people type, for footage as it is.
     _flowprop_spec("flowprop-xs-x4", "flowprop-xs-x4", FLOWPROP_XS_X4, **_XS_RUN),
     _flowprop_spec("flowprop-s-x4", "flowprop-s-x4", FLOWPROP_S_X4, **_S_RUN),
+    _flowprop_spec("flowprop-m-x4", "flowprop-m-x4-bi", FLOWPROP_M_X4, **_S_RUN, halo_px=40),
     _flowprop_spec("flowprop-s-x2", "flowprop-s-x2-bi", FLOWPROP_S_X2, **_S_RUN),
     _flowprop_spec("flowprop-s-x3", "flowprop-s-x3", FLOWPROP_S_X3, **_S_RUN),
     *image_catalog.SPECS,
