@@ -21,6 +21,7 @@ from vsr.pipeline.plan import Plan
 from vsr.pipeline.planning import make_plan
 from vsr.pipeline.segment import Effort, forget_models, run_segment
 
+STAGES = ("vsr-decode", "vsr-infer", "vsr-encode")
 MakeClip = Callable[..., Path]
 
 
@@ -72,7 +73,7 @@ def test_segments_share_a_model_and_its_recordings(
     def record(work: Work) -> OnCpu:
         nonlocal num_recorded
         num_recorded += 1
-        stages.extend(t.name for t in threading.enumerate() if t.name.startswith("vsr-"))
+        stages.extend(t.name for t in threading.enumerate() if t.name in STAGES)
         return OnCpu(work)
 
     made = use(monkeypatch, record)
