@@ -14,10 +14,10 @@ from vsr.config import (
     find_preset,
     list_presets,
     parse_set,
-    parse_time,
     resolve_config,
 )
 from vsr.errors import ConfigError
+from vsr.notation import parse_time
 
 
 def test_defaults_are_the_plain_case() -> None:

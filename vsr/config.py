@@ -14,13 +14,13 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vsr.errors import ConfigError
+from vsr.notation import parse_sample, parse_time
 
 ContainerName = Literal["auto", "mkv", "mp4", "mov"]
 CodecName = Literal["h264", "hevc", "av1", "ffv1", "prores", "dnxhr", "h264_nvenc", "hevc_nvenc"]
@@ -181,42 +181,6 @@ class UpscaleConfig(FrozenConfig):
         if self.sample is not None:
             parse_sample(self.sample)
         return self
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read `WIDTHxHEIGHT`, already known to be one."""
-    width, _, height = text.partition("x")
-    return int(width), int(height)
-
-
-def parse_time(value: str | int | float) -> Fraction:
-    """Read a time: seconds, or `[HH:]MM:SS[.mmm]`; exact as written.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    parts = str(value).removesuffix("s").split(":")
-    if len(parts) > 3 or not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
-        raise ValueError(f"{str(value)!r} is no time: expected seconds or [HH:]MM:SS.mmm")
-    if any("." in part for part in parts[:-1]):
-        raise ValueError(f"{str(value)!r} is no time: only its seconds may have decimals")
-    seconds = Fraction(0)
-    for part in parts:
-        seconds = 60 * seconds + Fraction(part)
-    return seconds
-
-
-def parse_sample(text: str) -> tuple[int, Fraction]:
-    """Read `3x10s`: how many stretches, and how long each is.
-
-    Raises:
-        ValueError: it is not that, or either is 0.
-    """
-    count, _, length = text.partition("x")
-    number, seconds = int(count), parse_time(length)
-    if number < 1 or seconds <= 0:
-        raise ValueError(f"{text!r} takes nothing: expected e.g. 3x10s")
-    return number, seconds
 
 
 def resolve_config(

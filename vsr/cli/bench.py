@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vsr.cli.console import is_interactive, print_json, print_line, say
-from vsr.config import parse_size, resolve_config
+from vsr.config import resolve_config
 from vsr.errors import ConfigError
+from vsr.notation import parse_size
 
 if TYPE_CHECKING:
     from vsr.engine.trace import Trace

@@ -14,8 +14,8 @@ import click
 
 from vsr.cli.console import print_line, progress_counter, say
 from vsr.cli.films import Reel, find_reel
-from vsr.config import parse_time
 from vsr.errors import ConfigError, OutputError, OutputExistsError
+from vsr.notation import parse_time
 
 if TYPE_CHECKING:
     from vsr.frame import Frame

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from vsr.config import UpscaleConfig, parse_sample, parse_time
+from vsr.config import UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.media.probe import MediaInfo
 from vsr.media.stretches import Stretch
 from vsr.media.timing import frame_durations
+from vsr.notation import parse_sample, parse_time
 from vsr.pipeline.declared import Declared, DeclaredRange, DeclaredTimeline
 from vsr.pipeline.timeline import Timeline
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vsr.config import UpscaleConfig, parse_size
+from vsr.config import UpscaleConfig
 from vsr.engine.geometry import Geometry, Orientation, orientation_of
 from vsr.errors import ConfigError
 from vsr.frame import VideoInfo
 from vsr.media.damage import KIND_PICTURE_CHANGE, DamageEvent
+from vsr.notation import parse_size
 from vsr.pipeline.declared import DeclaredPicture
 
 MAX_OUTPUT_PIXELS = 16384 * 8704
